@@ -1,0 +1,400 @@
+"""The block of a pool: its nursery, what it waits for, and what it raises when it is left."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+import trio
+from trio.lowlevel import (
+    Abort,
+    checkpoint,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
+from trio.lowlevel import (
+    current_task as current_trio_task,
+)
+
+from triopool._crew import Crew, NurseryLeftOpen, Worker
+from triopool._failures import bare_cancelled, is_in, shown, sift
+from triopool._inside import enclosing_workers
+from triopool._ledger import Ledger
+from triopool._line import Line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+    from typing import Self
+
+    from trio.lowlevel import RaiseCancelT
+
+    from triopool._series import Series
+    from triopool._slots import Slots
+    from triopool.task import Task
+
+
+class State(enum.Enum):
+    """A pool is entered once, may be closed to new calls, and is closed at the end."""
+
+    NEW = "new"
+    OPEN = "open"
+    CLOSING = "closing"  # closed to new calls
+    CLOSED = "closed"
+
+
+NEW, OPEN, CLOSING, CLOSED = State.NEW, State.OPEN, State.CLOSING, State.CLOSED
+
+
+@attrs.define(eq=False, init=False, repr=False, slots=False)
+class Block:
+    """What every kind of pool is: a nursery with a crew in it.
+
+    Two counts say when to stop waiting. `_busy` is what ``join`` waits for: calls that have a slot,
+    whoever waits for one, and the feeders of maps and iterators that can advance. `_engaged` is
+    what the end of the block waits for: all of these and more, but nothing that belongs to an
+    iterator, for that may wait for its reader.
+    """
+
+    _worker_class: ClassVar[type[Worker]] = Worker
+
+    _slots: Slots
+    _ledger: Ledger
+    _report: Callable[[Task[Any]], None]
+    _reuse: bool
+    _label: str
+    _state: State
+    _manager: AbstractAsyncContextManager[trio.Nursery]
+    _nursery: trio.Nursery
+    _crew: Crew
+    _members: dict[Worker, None]  # the workers that run a call now, in the order of their start
+    _added: dict[Task[Any], object]  # {a task that another pool runs: the slot that it has here}
+    _line: Line  # calls and feeders that wait for a slot in workers
+    _background: dict[Task[Any], None]  # calls that need no slot
+    _series: dict[Series[Any], None]  # maps and iterators that are open
+    _busy: int
+    _engaged: int
+    _joiners: dict[trio.lowlevel.Task, None]
+    _leaver: trio.lowlevel.Task | None  # the task that leaves the block, or sits in `run`
+
+    def _set_up(self, slots: Slots, reuse: bool) -> None:
+        self._slots = slots
+        self._reuse = reuse
+        self._label = f"{type(self).__name__} at {id(self):#x}"
+        self._ledger = Ledger(self._label)
+        self._state = NEW
+        self._members = {}
+        self._added = {}
+        self._line = Line()
+        self._background = {}
+        self._series = {}
+        self._busy = self._engaged = 0
+        self._joiners = {}
+        self._leaver = None
+
+    # Entering and leaving
+
+    @enable_ki_protection
+    async def __aenter__(self) -> Self:
+        if self._state is not NEW:
+            raise RuntimeError(f"a {type(self).__name__} can be entered only once; make a new one")
+        self._manager = trio.open_nursery(strict_exception_groups=True)
+        self._nursery = await self._manager.__aenter__()
+        self._crew = Crew(self, self._nursery, self._reuse)
+        self._state = OPEN
+        return self
+
+    @enable_ki_protection
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:  # type checkers take `bool` alone for "it may swallow"
+        error = await self._leave(exc)
+        if error is None or error is exc:
+            return error is None
+        context = error.__context__
+        try:
+            raise error
+        finally:
+            error.__context__ = context
+            del error, exc
+
+    @enable_ki_protection
+    async def run(self, *, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the pool open in a task of its own: ``pool = await nursery.start(Pool(10).run)``.
+
+        It ends with the last call after `close`, or when it is cancelled, and raises what leaving
+        the block would raise.
+        """
+        async with self:
+            task_status.started(self)
+            while self._state is OPEN:
+                await self._sit()
+
+    @enable_ki_protection
+    def close(self) -> None:
+        """Let no new call in; those that run or wait go on.
+
+        Later calls of ``spawn`` and its relatives raise `trio.ClosedResourceError`. Closing a pool
+        that is closed does nothing.
+
+        Raises:
+          RuntimeError: the pool was not entered yet.
+        """
+        self._check(CLOSING, CLOSED)
+        if self._state is OPEN:
+            self._state = CLOSING
+            self._stir()
+
+    @property
+    def cancel_scope(self) -> trio.CancelScope:
+        """The scope of the pool's nursery. Cancelling it kills every call and ends the block."""
+        if self._state is NEW:
+            raise self._unusable()
+        return self._nursery.cancel_scope
+
+    async def _leave(self, exc: BaseException | None) -> BaseException | None:
+        """Wait for the calls, or kill them, and return what is to be raised."""
+        error = await self._wait_for_calls() if exc is None else exc
+        aside = None  # what leaves the block beside what the nursery has
+        self._state = CLOSING
+        if error is not None:
+            for series in list(self._series):
+                series.kill(None, None)
+            if not sift(error)[0]:
+                aside, error = error, None
+                self._nursery.cancel_scope.cancel(reason=f"{shown(aside)} left the block")
+        self._crew.dismiss()
+        raised: tuple[BaseException, ...] = ()
+        try:
+            await self._manager.__aexit__(type(error) if error else None, error, None)
+        except BaseExceptionGroup as group:
+            raised = group.exceptions
+        finally:
+            self._sweep()
+            del error
+        try:
+            return self._compose(exc, aside, raised)
+        finally:
+            del exc, aside, raised
+
+    async def _wait_for_calls(self) -> BaseException | None:
+        try:
+            while self._engaged or self._series:
+                if not self._engaged:
+                    self._close_series()
+                if self._engaged or self._series:
+                    await self._sit()
+        except BaseException as error:
+            return error
+        return None
+
+    def _close_series(self) -> None:
+        """Close the iterators that are open."""
+        every_series = list(self._series)
+        # Calls and inputs of one may read another: they are to be cancelled, not to fail.
+        for series in every_series:
+            series.stop("the block of the pool was left")
+        for series in every_series:
+            series.close("the block of the pool was left")
+
+    def _compose(
+        self,
+        exc: BaseException | None,
+        aside: BaseException | None,
+        raised: tuple[BaseException, ...],
+    ) -> BaseException | None:
+        """Make one exception, or none, of what left the block, and what nobody saw."""
+        cancelled: BaseException | None = None
+        others = [] if aside is None else [aside]
+        for error in raised:
+            if isinstance(error.__context__, NurseryLeftOpen):
+                continue
+            was_cancelled, rest = sift(error)
+            if was_cancelled and not isinstance(cancelled, trio.Cancelled):
+                cancelled = error
+            if rest is not None and not is_in(rest, others):
+                others.append(rest)
+        if cancelled is not None:
+            others.append(exc if isinstance(exc, trio.Cancelled) else bare_cancelled(cancelled))
+        self._ledger.closed = True
+        unseen = [error for error in self._ledger.drain() if not is_in(error, others)]
+        try:
+            if not unseen:
+                if len(others) < 2:
+                    return others[0] if others else None
+                return BaseExceptionGroup(f"errors in {self._label}", others)
+            message = self._ledger.message(len(unseen))
+            if others:
+                message += f", and {len(others)} other{'s' * (len(others) != 1)}"
+            return BaseExceptionGroup(message, [*others, *unseen])
+        finally:
+            del exc, aside, raised, cancelled, others, unseen
+
+    def _sweep(self) -> None:
+        """Nothing runs any more: close everything, and let everyone go who waits for something."""
+        self._state = CLOSED
+        for task in list(self._added):
+            self._let_go(task)
+        self._close_series()
+        self._slots.close()
+        self._wake_joiners()
+
+    async def _sit(self) -> None:
+        self._leaver = current_trio_task()
+
+        def abort(_: RaiseCancelT) -> Abort:
+            self._leaver = None
+            return Abort.SUCCEEDED
+
+        await wait_task_rescheduled(abort)
+
+    def _stir(self) -> None:
+        """Have the task that leaves the block look again."""
+        if self._leaver is not None:
+            reschedule(self._leaver)
+            self._leaver = None
+
+    # Whether it can be used
+
+    def _check(self, *also: State) -> None:
+        """Raise unless the pool is open, or in one of the other states that are named."""
+        if self._state is not OPEN and self._state not in also:
+            raise self._unusable()
+
+    def _unusable(self) -> Exception:
+        name = type(self).__name__
+        if self._state is NEW:
+            return RuntimeError(
+                f"this {name} is not open: use `async with {name}(...) as pool:` first"
+            )
+        return trio.ClosedResourceError(f"this {name} is closed to new calls")
+
+    def _is_inside(self) -> bool:
+        """Whether the current Trio task runs a call of this pool, or is in a nursery below one."""
+        return any(worker.crew.block is self for worker in enclosing_workers())
+
+    # Counting what runs
+
+    def _engage(self, worker: Worker) -> None:
+        """The block waits for what the worker is about to do, and so does `join`."""
+        worker.engaged = worker.counted = True
+        self._engaged += 1
+        self._busy += 1
+
+    def _disengage(self) -> None:
+        self._engaged -= 1
+        if not self._engaged:
+            self._stir()
+
+    def _less_busy(self) -> None:
+        self._busy -= 1
+        if not self._busy:
+            self._wake_joiners()
+
+    def _vacate(self, worker: Worker) -> None:
+        """The worker's call, or its wait for a slot, is over: give back what it holds."""
+        seat = worker.seat
+        if seat is not None:
+            self._members.pop(worker, None)
+            self._pass_on(seat, worker)
+        if worker.task is not None:
+            self._line.leave(worker, worker.task)
+            self._background.pop(worker.task, None)
+        if worker.counted:
+            worker.counted = False
+            self._less_busy()
+
+    @enable_ki_protection
+    def _let_go(self, task: Task[Any]) -> None:
+        """A task that another pool runs is over, or is no member here any more."""
+        seat = self._added.pop(task, None)
+        if seat is not None:
+            self._slots.release(seat)
+            self._less_busy()
+            self._disengage()
+
+    def _pass_on(self, seat: object, worker: Worker) -> None:
+        """A worker gives its slot to a row that uses it already, its lender, or the limiter."""
+        heir = None if worker.lent is None else worker.lent.close()
+        loan = worker.loan
+        worker.seat = worker.lent = worker.loan = None
+        if heir is not None:
+            if loan is not None:
+                loan.user = heir
+            if heir.feeder is not None:
+                heir.feeder.inherit(seat, loan)
+            else:
+                heir.loan = loan
+        elif loan is not None:
+            loan.give_back()
+            self._slots.look_for_deadlock()
+        else:
+            self._slots.release(seat)
+
+    # Waiting for all of it
+
+    @enable_ki_protection
+    async def join(self, timeout: float | None = None, raise_error: bool = False) -> bool:
+        """Wait until no call runs, none waits for a slot, and no map or iterator can still advance.
+
+        A row of an iterator that is held back only because its reader has not read does not count.
+        The pool stays open. Cancelling ``join`` leaves everything running.
+
+        Args:
+          timeout: the longest wait, in seconds; None waits for ever.
+          raise_error: raise the errors that nobody has seen yet, those of before the call too.
+
+        Returns:
+          whether all of it is over.
+
+        Raises:
+          ExceptionGroup: the unobserved errors, with ``raise_error=True``.
+          RuntimeError: it was called from inside a call of this pool, which would wait for itself.
+
+        Differs from gevent: there ``raise_error=True`` misses what failed before ``join`` (gevent
+        issue 521).
+        """
+        self._check(CLOSING)
+        if self._is_inside():
+            raise RuntimeError(
+                "join() from inside a call of the same pool would wait for that call itself; "
+                "call it outside, or open a pool inside the call"
+            )
+        if not self._busy:
+            await checkpoint()
+        elif timeout is None:
+            await self._until_idle()
+        else:
+            with trio.move_on_after(timeout):
+                await self._until_idle()
+        idle = not self._busy
+        if raise_error and (errors := self._ledger.drain()):
+            try:
+                raise ExceptionGroup(self._ledger.message(len(errors)), errors)
+            finally:
+                del errors
+        return idle
+
+    @enable_ki_protection
+    async def _until_idle(self) -> None:
+        task = current_trio_task()
+
+        def abort(_: RaiseCancelT) -> Abort:
+            del self._joiners[task]
+            return Abort.SUCCEEDED
+
+        while self._busy and self._state is not CLOSED:
+            self._joiners[task] = None
+            await wait_task_rescheduled(abort)
+
+    def _wake_joiners(self) -> None:
+        if self._joiners:
+            joiners, self._joiners = self._joiners, {}
+            for task in joiners:
+                reschedule(task)

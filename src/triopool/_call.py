@@ -1,0 +1,363 @@
+"""The state machine of one call: where it stands, who runs it, who waits for it, who is told."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+
+import attrs
+import trio
+from trio.lowlevel import (
+    Abort,
+    disable_ki_protection,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
+from trio.lowlevel import (
+    current_task as current_trio_task,
+)
+
+from triopool._exceptions import TaskKilled
+from triopool._failures import Failure, caught, shown
+from triopool._functions import is_sync, name_of, start_call
+from triopool._inside import enclosing_workers
+from triopool._ledger import report_outside
+from triopool._slots import NO_TICKET
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from contextlib import AbstractContextManager
+
+    from trio.lowlevel import RaiseCancelT
+
+    from triopool._ledger import Ledger
+    from triopool._map import Map
+    from triopool._slots import Slots
+    from triopool.task import Task
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class TaskStatus(enum.Enum):
+    """Where a call stands. See `Task` for the transitions."""
+
+    UNSTARTED = "unstarted"
+    WAITING = "waiting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    KILLED = "killed"
+
+
+UNSTARTED, WAITING, RUNNING = TaskStatus.UNSTARTED, TaskStatus.WAITING, TaskStatus.RUNNING
+SUCCEEDED, FAILED, KILLED = TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.KILLED
+OVER = frozenset((SUCCEEDED, FAILED, KILLED))
+
+
+class Host(Protocol):
+    """Whatever runs a call, or waits for a slot on behalf of one."""
+
+    def stop(self, reason: str, /) -> None:
+        """End the call, or the wait."""
+
+    def holds_slot(self) -> bool:
+        """Whether it has a slot of the pool."""
+        ...
+
+
+@attrs.define(eq=False)
+class ScopeHost:
+    """A call that runs, or waits for its slot, inside of a cancel scope in its caller's task."""
+
+    scope: trio.CancelScope
+
+    def stop(self, reason: str, /) -> None:
+        """Cancel it."""
+        self.scope.cancel(reason=reason)
+
+    def holds_slot(self) -> bool:
+        """A call in place is on the slot of its caller."""
+        return True
+
+
+@attrs.define(eq=False, repr=False, init=False)
+class Call(Generic[T_co]):
+    """One call, as the pools see it; `Task` adds what its user sees.
+
+    Each transition of `Task` is one synchronous method here, called by whoever runs the call.
+    """
+
+    # The call, until it is over.
+    _func: Callable[..., Awaitable[T_co]] | None
+    _args: tuple[Any, ...]
+    _kwargs: dict[str, Any]
+    # what func returned, where it had to be called to see whether it is async
+    _coro: Awaitable[T_co] | None
+    _name: str | None
+
+    _status: TaskStatus
+    _started: bool  # a worker has it
+    _begun: bool  # its first line may have run
+    _value: T_co | None
+    _failure: Failure | None
+    _observed: bool  # somebody has seen the failure
+    _doomed: bool  # somebody has killed it
+    _verdict: Exception | None  # what whoever waits for it gets if it ends KILLED
+    _reason: str | None
+    _ledger: Ledger | None  # where its error is kept until somebody looks
+    _host: Host | None  # whatever runs it, or waits for its slot
+    _report: Callable[[Any], None]  # takes a failure that nobody waits for
+    _slots: Slots | None  # those of its pool
+    _series: Map[Any] | None  # what it waits for, if it stands for a whole map
+    _waiters: dict[trio.lowlevel.Task, bool] | None  # {who waits: whether it takes the error}
+    # (callback, only for this)
+    _links: list[tuple[Callable[[Any], object], TaskStatus | None]] | None
+
+    def __init__(
+        self,
+        func: Callable[..., Awaitable[T_co]] | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self._func = func
+        self._args = args
+        self._kwargs = kwargs
+        self._coro = None
+        self._name = None
+        self._status = UNSTARTED
+        self._started = self._begun = False
+        self._value = None
+        self._failure = None
+        self._observed = self._doomed = False
+        self._verdict = None
+        self._reason = None
+        self._ledger = None
+        self._host = None
+        self._report = report_outside
+        self._slots = None
+        self._series = None
+        self._waiters = None
+        self._links = None
+
+    @property
+    def name(self) -> str:
+        """The name of its function; the Trio task that runs it bears it meanwhile."""
+        if self._name is None:
+            self._name = name_of(type(self) if self._func is None else self._func)
+        return self._name
+
+    def ready(self) -> bool:
+        """Whether it is over, one way or another."""
+        return self._status in OVER
+
+    # Transitions
+
+    def _prepare(self) -> None:
+        """Check that it can be started, and that its function is an async one."""
+        if self._status is not UNSTARTED:
+            raise RuntimeError(f"{self!r} cannot be started: a task runs once; make a new one")
+        if self._func is not None:
+            self._coro = start_call(self._func, self._args, self._kwargs)
+
+    def _queue(self, slots: Slots, host: Host) -> None:
+        """UNSTARTED → WAITING."""
+        self._status = WAITING
+        self._slots = slots
+        self._host = host
+
+    def _unqueue(self) -> None:
+        """WAITING → UNSTARTED: whoever asked for it stopped waiting for a slot."""
+        self._status = UNSTARTED
+        self._slots = self._host = None
+        self._close_coro()
+
+    def _launch(self, host: Host) -> None:
+        """UNSTARTED or WAITING → RUNNING: it has a slot, and a worker which will begin it."""
+        self._status = RUNNING
+        self._started = True
+        self._host = host
+
+    def _succeed(self, value: Any) -> None:
+        """RUNNING → SUCCEEDED."""
+        self._value = value
+        self._finish(SUCCEEDED)
+
+    def _fail(self, error: BaseException) -> None:
+        """RUNNING → FAILED."""
+        self._failure = caught(error)
+        self._finish(FAILED)
+
+    def _die(self) -> None:
+        """Any state before the end → KILLED."""
+        self._finish(KILLED)
+
+    def _die_with(self, verdict: BaseException) -> None:
+        """RUNNING → KILLED, where it stands for a map that was killed."""
+        self._doomed = True
+        self._verdict = cast("Exception", verdict)
+        self._die()
+
+    @enable_ki_protection
+    def _finish(self, status: TaskStatus) -> None:
+        if self._name is None:
+            self._name = self.name
+        self._status = status
+        self._func = self._host = self._slots = self._series = None
+        self._args = ()
+        self._kwargs = {}
+        if self._coro is not None:
+            self._close_coro()
+        try:
+            while self._links:
+                callback, only = self._links.pop(0)
+                if only is None or only is status:
+                    self._call_link(callback)
+            if self._failure is not None and not self._observed:
+                # Not before the links have run: one may have cancelled a waiter.
+                awaited = self._waiters is not None and True in self._waiters.values()
+                if not awaited and isinstance(self._failure.error, Exception):
+                    self._report(self)
+        finally:
+            if self._waiters:
+                waiters, self._waiters = self._waiters, None
+                for waiter in waiters:
+                    reschedule(waiter)
+
+    def _close_coro(self) -> None:
+        """Close what its function returned, or Python would warn that nobody awaited it."""
+        coro, self._coro = self._coro, None
+        if inspect.iscoroutine(coro):
+            coro.close()
+
+    def _observe(self) -> None:
+        """Somebody has seen the error."""
+        self._observed = True
+        if self._ledger is not None:
+            self._ledger.discard(self)
+            self._ledger = None
+
+    def _result(self) -> T_co:
+        """The value of a task that is over, or its error raised."""
+        if self._status is SUCCEEDED:
+            return cast("T_co", self._value)
+        try:
+            self._outcome().throw()
+        finally:
+            del self
+
+    def _outcome(self) -> Failure:
+        """What `get` raises for a task that is over and did not succeed."""
+        if self._failure is not None:
+            self._observe()
+            return self._failure
+        error = self._verdict
+        if error is None:
+            why = f": {self._reason}" if self._reason else ""
+            error = TaskKilled(f"{self.name} was killed{why}")
+        return Failure(error, None, killed=True)
+
+    # Killing it
+
+    def _kill(self, verdict: Exception | None, reason: str | None) -> None:
+        if not self._doomed:
+            self._doomed = True
+            self._verdict = verdict
+            self._reason = reason
+        host = self._host
+        series = self._series
+        try:
+            if not self._begun:
+                self._die()
+                if series is not None:
+                    series.kill(verdict, reason)
+        finally:
+            if host is not None:
+                host.stop(reason or shown(verdict))
+
+    # Waiting for its end
+
+    @enable_ki_protection
+    async def _wait(self, timeout: float | None, *, takes_error: bool) -> bool:
+        if self._status in OVER:
+            await trio.lowlevel.checkpoint()
+        elif timeout is None:
+            await self._park(takes_error)
+        else:
+            with trio.move_on_after(timeout):
+                await self._park(takes_error)
+        return self._status in OVER
+
+    @enable_ki_protection
+    async def _park(self, takes_error: bool) -> None:
+        if any(worker.runs(self) for worker in enclosing_workers()):
+            raise RuntimeError(
+                f"{self!r} cannot wait for itself: it would never end; let its caller wait for it"
+            )
+        waiter = current_trio_task()
+        if self._waiters is None:
+            self._waiters = {}
+        waiters = self._waiters
+
+        def abort(_: RaiseCancelT) -> Abort:
+            del waiters[waiter]
+            return Abort.SUCCEEDED
+
+        with self._ticket():
+            waiters[waiter] = takes_error
+            await wait_task_rescheduled(abort)
+
+    def _ticket(self) -> AbstractContextManager[None]:
+        """What to wait for it in."""
+        return NO_TICKET if self._slots is None else self._slots.ticket(self._in_vain)
+
+    def _in_vain(self) -> bool:
+        """Whether it cannot advance, unless its slot's holder does, or a slot comes free."""
+        if self._series is not None:
+            return self._series.in_vain()
+        return self._status is WAITING or (
+            self._status is RUNNING and self._host is not None and self._host.holds_slot()
+        )
+
+    # Telling others
+
+    def _unlink(self, callback: Callable[[Any], object]) -> bool:
+        links = self._links or []
+        for index, (linked, _) in enumerate(links):
+            if linked == callback:
+                del links[index]
+                return True
+        return False
+
+    def _link(self, callback: Callable[[Any], object], only: TaskStatus | None) -> None:
+        if not is_sync(callback):
+            raise TypeError(
+                f"a link is a sync function of one argument, the task, not {callback!r}"
+            )
+        if self._status in OVER:
+            if only is None or only is self._status:
+                self._call_link(callback)
+            return
+        if self._links is None:
+            self._links = []
+        self._links.append((callback, only))
+
+    @disable_ki_protection
+    def _call_link(self, callback: Callable[[Any], object]) -> None:
+        # An error is carried by a task of its own, so that it can be reported like that of any
+        # call.
+
+        try:
+            callback(self)
+        except Exception as error:
+            from triopool.task import Task
+
+            bearer: Task[None] = Task(_no_call)
+            bearer._name = name_of(callback)
+            bearer._report = self._report
+            bearer._fail(error)
+
+
+async def _no_call() -> None:
+    """What a task that only bears an error would run."""

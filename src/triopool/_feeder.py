@@ -1,0 +1,267 @@
+"""The feeder of a map or iterator: it waits for slots, pulls rows, and hands both to workers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+from trio.lowlevel import (
+    Abort,
+    disable_ki_protection,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
+from trio.lowlevel import (
+    current_task as current_trio_task,
+)
+
+from triopool._failures import sift
+from triopool._inputs import END
+from triopool._inside import own_worker
+from triopool._pace import BUDGET
+from triopool._slots import Loan, deadlock
+
+if TYPE_CHECKING:
+    from trio.lowlevel import RaiseCancelT
+
+    from triopool._block import Block
+    from triopool._crew import Worker
+    from triopool._inputs import Inputs
+    from triopool._series import Series
+
+
+@attrs.define(eq=False)
+class Feeder:
+    """A job of the pool's crew, for as long as a series has more rows.
+
+    It pulls a row when it has a slot for it, or, where input is awaited, before it waits for one. A
+    member's own slot, lent for the rows of its maps, will do as well.
+    """
+
+    series: Series[Any]
+    inputs: Inputs
+    worker: Worker | None = None  # None before it begins and after it has ended
+    asker: Worker | None = None  # the member that asked for the series
+    loan: Loan | None = None  # its slot
+    seat: object | None = None  # the slot for the next row: a loan, or what the limiter knows it by
+    queued: bool = False  # it waits for a slot
+    input_waits: int = 0  # how often the input itself waits for a slot of the same pool
+    stalled: trio.lowlevel.Task | None = None  # its Trio task while there is no room
+
+    @property
+    def block(self) -> Block:
+        """The pool."""
+        return self.series.block
+
+    def begin(self) -> None:
+        """Start: the first rows begin in a few passes of the loop."""
+        block = self.block
+        member = own_worker()
+        if member is not None and member.seat is not None and member.crew.block is block:
+            if member.lent is None:
+                member.lent = Loan(member.seat)
+            self.asker = member
+            self.loan = member.lent
+        worker = block._crew.assign(self.run, f"feeder of {self.series.name}")
+        worker.feeder = self
+        self.worker = worker
+        if not self.inputs.is_async:
+            block._line.ask(self)
+        self.series.count(worker)
+
+    @disable_ki_protection
+    async def run(self, worker: Worker) -> None:
+        """Pull rows to the end, and close the input."""
+        series = self.series
+        cancelled = False
+        fatal: BaseException | None = None
+        for step in (self._pull_rows, self._close_input):
+            try:
+                await step()
+            except BaseException as error:
+                was_cancelled, rest = sift(error, (trio.Cancelled, GeneratorExit))
+                cancelled |= was_cancelled
+                if isinstance(rest, Exception):
+                    series.fail_input(rest)
+                elif rest is not None:
+                    fatal = rest
+        try:
+            if fatal is not None:
+                raise fatal
+        finally:
+            del fatal
+        if cancelled and not worker.hit:
+            # From outside; or by a scope that an async generator had around its `yield`, which
+            # closing it has closed, and of which nobody else must hear.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if series.input_failure is None:
+                series.fail_input(
+                    RuntimeError("the input was cancelled by a scope of its own around a yield")
+                )
+
+    async def _close_input(self) -> None:
+        self._free_seat()
+        await self.inputs.aclose()
+
+    async def _pull_rows(self) -> None:
+        series = self.series
+        inputs = self.inputs
+        pace = self.block._crew.pace
+        burst = BUDGET  # how many rows it may launch in one pass of the loop
+        quiet = 0
+        launched = 0
+        while not series.exhausted:
+            if not series.room():
+                await self._stall()
+                continue
+            row: Any = END
+            if inputs.is_async:
+                # No slot is held while input is awaited.
+                try:
+                    row = await inputs.pull_async()
+                except Exception as error:
+                    series.fail_input(error)
+                if row is END or series.exhausted:
+                    break
+            await self._take_seat()
+            if not self._may_launch():
+                break
+            if not inputs.is_async:
+                if not series.room():
+                    self._free_seat()
+                    continue
+                try:
+                    row = inputs.pull()
+                except StopIteration:
+                    break
+                except Exception as error:
+                    series.fail_input(error)
+                    break
+                if not self._may_launch():
+                    break
+            self._launch(row)
+            del row
+            launched += 1
+            if launched >= burst:
+                # While the budget for calls without a checkpoint is used up pass after pass, more
+                # workers would be of no use. Two passes without that may be one in truth.
+                launched = 0
+                spent = pace.spent
+                await pace.breathe()
+                quiet = quiet + 1 if pace.spent == spent else 0
+                burst = BUDGET if quiet > 1 else 1
+        series.exhausted = True
+
+    @enable_ki_protection
+    async def _stall(self) -> None:
+        """Wait for room. Meanwhile this is not something that `join` waits for."""
+        assert self.worker is not None
+        self.stalled = current_trio_task()
+        self.worker.counted = False
+        self.block._less_busy()
+        self.block._slots.look_for_deadlock()
+
+        def abort(_: RaiseCancelT) -> Abort:
+            self.stalled = None
+            return Abort.SUCCEEDED
+
+        await wait_task_rescheduled(abort)
+
+    def wake(self) -> None:
+        """There may be room for more rows now."""
+        if self.stalled is not None:
+            assert self.worker is not None
+            self.worker.counted = True
+            self.block._busy += 1
+            reschedule(self.stalled)
+            self.stalled = None
+
+    @enable_ki_protection
+    async def _take_seat(self) -> None:
+        """Take a slot for the next row, or the member's own."""
+        await self.block._line.up(self)
+        seat = object()
+        while self.seat is None and not self.series.exhausted:
+            loan = self.loan
+            if loan is not None and loan.free:
+                loan.user = self.worker
+                self.seat = loan
+                return
+            try:
+                self.block._slots.limiter.acquire_on_behalf_of_nowait(seat)
+            except trio.WouldBlock:
+                await self._wait_for_seat(seat, loan)
+            else:
+                self.seat = seat
+
+    def _may_launch(self) -> bool:
+        return self.seat is not None and not self.series.exhausted
+
+    async def _wait_for_seat(self, seat: object, loan: Loan | None) -> None:
+        self.queued = True
+        try:
+            if self.block._slots.deadlocked():
+                self.series.fail_input(deadlock())
+            elif loan is None or loan.seat is None:
+                await self.block._slots.take(seat)
+                self.seat = seat
+            else:
+                # Whichever comes first, a slot or the member's own.
+                with trio.CancelScope() as scope:
+                    loan.waiting[scope] = None
+                    try:
+                        await self.block._slots.take(seat)
+                        self.seat = seat
+                    finally:
+                        loan.waiting.pop(scope, None)
+        finally:
+            self.queued = False
+
+    @enable_ki_protection
+    def _free_seat(self) -> None:
+        seat, self.seat = self.seat, None
+        if isinstance(seat, Loan):
+            seat.give_back()
+        elif seat is not None:
+            self.block._slots.release(seat)
+
+    @enable_ki_protection
+    def _launch(self, row: Any) -> None:
+        seat, self.seat = self.seat, None
+        worker = self.series.launch(row)
+        if isinstance(seat, Loan):
+            worker.loan = seat
+            worker.seat = seat.seat
+            seat.user = worker
+        else:
+            worker.seat = seat
+
+    def waiting_asker(self) -> Worker | None:
+        """The member that asked for the series, while it is in that very call."""
+        return None if self.loan is None or self.loan.seat is None else self.asker
+
+    def no_more(self) -> None:
+        """A worker has found the end of the input, while this waits for a slot, or for room."""
+        if self.stalled is not None:
+            self.wake()
+        elif self.queued and self.worker is not None:
+            self.worker.stop("there are no more rows")
+
+    def inherit(self, seat: object, loan: Loan | None) -> None:
+        """Keep the slot that was to be used on loan, since the member has ended."""
+        self.seat = seat if loan is None else loan
+        self.loan = loan
+        self.asker = None
+
+    @enable_ki_protection
+    def leave(self) -> None:
+        """It has ended."""
+        self.worker = None
+        self.block._line.drop(self)
+        self._free_seat()
+        series = self.series
+        del self.series  # which has this
+        series.feeder_left()
+        series.slots.look_for_deadlock()

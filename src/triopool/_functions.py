@@ -1,0 +1,110 @@
+"""Telling async functions from everything else that people hand to a pool, and saying so."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, cast
+
+from trio.lowlevel import disable_ki_protection, enable_ki_protection
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_ASYNC_FLAGS = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
+
+
+def name_of(func: Any) -> str:
+    """What a call of ``func`` is called, in the way that Trio names its tasks."""
+    while isinstance(func, functools.partial):
+        func = cast("Any", func).func
+    try:
+        return f"{func.__module__}.{func.__qualname__}"
+    except AttributeError:
+        return repr(func)
+
+
+def is_async(func: Any) -> bool:
+    """Whether ``func`` certainly returns a coroutine. A lambda around such a one may, too."""
+    try:
+        return bool(func.__code__.co_flags & _ASYNC_FLAGS)
+    except AttributeError:
+        return inspect.iscoroutinefunction(func)
+
+
+def is_sync(func: object) -> bool:
+    """Whether it can be called, and is not certainly an async function."""
+    return callable(func) and not is_async(func)
+
+
+def check_callable(func: object) -> None:
+    """Raise a TypeError that says what to write, unless ``func`` can be called."""
+    if callable(func):
+        return
+    if inspect.iscoroutine(func):
+        func.close()  # or Python would warn that nobody awaited it
+        raise TypeError(
+            f"got the coroutine object {func.__qualname__}(...) where an async function belongs: "
+            f"pass the function and its arguments apart, as in spawn({func.__name__}, ...)"
+        )
+    raise TypeError(
+        f"an async function is needed here, not {func!r}; a Task is started with start(task)"
+    )
+
+
+def check_callback(callback: object) -> None:
+    """Raise a TypeError unless it is a callback or None."""
+    if callback is not None and not callable(callback):
+        raise TypeError(f"a callback is a function of one argument, the result, not {callback!r}")
+
+
+def not_async(func: object, result: object) -> TypeError:
+    """The error for a function that did not return an awaitable."""
+    if inspect.isasyncgen(result):
+        hint = "it is an async generator function; iterate it inside of an async function"
+    else:
+        hint = "a sync function belongs in a thread: use trio.to_thread.run_sync, or a ThreadPool"
+    return TypeError(f"{name_of(func)} is not an async function: {hint}")
+
+
+@enable_ki_protection
+def start_call(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Awaitable[Any] | None:
+    """Check that ``func`` is async; where only a call tells, make it and return the awaitable."""
+    if is_async(func):
+        return None
+    check_callable(func)
+    result = _call(func, args, kwargs)
+    if not inspect.isawaitable(result):
+        raise not_async(func, result)
+    return result
+
+
+@disable_ki_protection
+def _call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return func(*args, **kwargs)
+
+
+def row_function(func: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    """``func`` in a form that the workers of a map can await, row after row."""
+    if is_async(func):
+        return func
+    check_callable(func)
+
+    @disable_ki_protection
+    async def call(*args: Any) -> Any:
+        result = func(*args)
+        if not inspect.isawaitable(result):
+            raise not_async(func, result)
+        return await result
+
+    return call
+
+
+@disable_ki_protection
+async def call_back(callback: Callable[..., Any], result: object) -> None:
+    """Call a callback, which may be sync or async."""
+    answer = callback(result)
+    if inspect.isawaitable(answer):
+        await answer

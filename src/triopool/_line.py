@@ -1,0 +1,98 @@
+"""The line before a pool: who has asked for a slot, in the order of asking."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from trio.lowlevel import checkpoint
+
+from triopool._crew import Worker
+
+if TYPE_CHECKING:
+    from contextvars import Context
+
+    from triopool._feeder import Feeder
+    from triopool.task import Task
+
+
+@attrs.define(eq=False)
+class Line:
+    """Those who wait for a slot in Trio tasks of the crew, which begin to do so one pass late.
+
+    Whoever waits in his own Trio task is in the limiter's queue at once. But a queued call, and a
+    feeder, get there in the first step of their workers, and Trio shuffles those. So they ask here
+    first, and get in line in this order. Queued calls are served in the order of asking, whichever
+    of their workers gets a slot first.
+    """
+
+    # Calls that have no slot, each with the worker that waits and the context that it is to run in.
+    calls: dict[Task[Any], tuple[Worker, Context]] = attrs.field(
+        init=False, factory=dict["Task[Any]", "tuple[Worker, Context]"]
+    )
+    # Workers of such calls, and feeders, that are not in the limiter's queue yet.
+    _asked: dict[Worker | Feeder, None] = attrs.field(
+        init=False, factory=dict["Worker | Feeder", None]
+    )
+
+    _feeders: int = attrs.field(init=False, default=0)  # how many of these are feeders
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+    def ask(self, feeder: Feeder) -> None:
+        """Come to the end of the line."""
+        self._asked[feeder] = None
+        self._feeders += 1
+
+    def enqueue(self, task: Task[Any], worker: Worker, context: Context) -> None:
+        """Come to the end of the line with a call."""
+        self.calls[task] = worker, context
+        self._asked[worker] = None
+
+    async def up(self, who: Worker | Feeder) -> None:
+        """Let those get into the limiter's queue who asked before; if none did, no checkpoint."""
+        while self._feeders and who in self._asked and (first := self._first()) is not who:
+            if isinstance(who, Worker) and isinstance(first, Worker):
+                # Calls are served in their own order, so their workers may change places.
+                places: list[Worker | Feeder] = list(self._asked)
+                places[places.index(who)] = first
+                places[0] = who
+                self._asked = dict.fromkeys(places)
+                break
+            await checkpoint()
+        self.drop(who)
+
+    def _first(self) -> Worker | Feeder:
+        return next(iter(self._asked))
+
+    def drop(self, who: Worker | Feeder) -> None:
+        """It is in the limiter's queue, or wants nothing any more."""
+        if who in self._asked:
+            del self._asked[who]
+            self._feeders -= not isinstance(who, Worker)
+
+    def leave(self, worker: Worker, task: Task[Any]) -> None:
+        """A call has got its slot, or wants none any more."""
+        self.calls.pop(task, None)
+        self.drop(worker)
+
+    async def after_all(self) -> None:
+        """Let everyone get into the limiter's queue who has asked by now; there is someone."""
+        last = next(reversed(self._asked))
+        while last in self._asked:
+            await checkpoint()
+
+    def next(self, worker: Worker) -> Context:
+        """Give the call that waited longest to a worker with a slot, and its own to another."""
+        task = next(iter(self.calls))
+        other, context = self.calls.pop(task)
+        own = worker.task
+        assert own is not None
+        if own is not task:
+            self.calls[own] = other, self.calls[own][1]
+            other.task = own
+            own._host = other
+            worker.task = task
+        task._launch(worker)
+        return context
