@@ -59,17 +59,17 @@ class Crawl:
 
     async def read(self, response, address):
         self.home = self.home or response.url.netloc  # wherever the first visit was led
+        kind = response.headers.get("content-type", "")
         if not response.is_success:
             self.broken[address] = f"{response.status_code} {response.reason_phrase}"
-        elif "html" in response.headers.get("content-type", "") and response.url.netloc == self.home:
+        elif "html" in kind and response.url.netloc == self.home:
             await response.aread()
             parser, found = HTMLParser(), []
             parser.handle_starttag = lambda tag, attributes: found.extend(attributes)
             parser.feed(response.text)
             self.ids[address] = {"", "top", *(v for name, v in found if name in ("id", "name"))}
-            for name, value in found:
-                if name in ("href", "src") and value:
-                    self.follow(value, str(response.url))
+            for link in (v for name, v in found if name in ("href", "src") and v):
+                self.follow(link, str(response.url))
 
     async def stay_home(self, request):  # httpx asks before each request, redirected ones too
         if self.home not in (None, request.url.netloc) and not self.external:
