@@ -1,6 +1,7 @@
 """What the tests share. The clock is pytest-trio's `autojump_clock`, wherever time matters."""
 
 import gc
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,14 @@ from triopool import Group
 # A mock clock says nothing about how long a slow machine takes.
 hypothesis.settings.register_profile("triopool", deadline=None)
 hypothesis.settings.load_profile("triopool")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> Iterator[None]:
+    """Ctrl-C arrives, also where the tests run in the background of a shell that ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
