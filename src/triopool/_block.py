@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
@@ -18,11 +18,12 @@ from trio.lowlevel import (
     current_task as current_trio_task,
 )
 
-from triopool._crew import Crew, NurseryLeftOpen, Worker
+from triopool._crew import Crew, NurseryLeftOpen
 from triopool._failures import bare_cancelled, is_in, shown, sift
 from triopool._inside import enclosing_workers
 from triopool._ledger import Ledger
 from triopool._line import Line
+from triopool._rows import TaskRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from trio.lowlevel import RaiseCancelT
 
+    from triopool._crew import Worker
     from triopool._series import Series
     from triopool._slots import Slots
     from triopool.task import Task
@@ -59,8 +61,6 @@ class Block:
     iterator, for that may wait for its reader.
     """
 
-    _worker_class: ClassVar[type[Worker]] = Worker
-
     _slots: Slots
     _ledger: Ledger
     _report: Callable[[Task[Any]], None]
@@ -69,7 +69,8 @@ class Block:
     _state: State
     _manager: AbstractAsyncContextManager[trio.Nursery]
     _nursery: trio.Nursery
-    _crew: Crew
+    _crew: Crew  # runs the calls
+    _clerks: Crew  # pulls rows, waits for slots and calls back, in Trio tasks
     _members: dict[Worker, None]  # the workers that run a call now, in the order of their start
     _added: dict[Task[Any], object]  # {a task that another pool runs: the slot that it has here}
     _line: Line  # calls and feeders that wait for a slot in workers
@@ -103,9 +104,14 @@ class Block:
             raise RuntimeError(f"a {type(self).__name__} can be entered only once; make a new one")
         self._manager = trio.open_nursery(strict_exception_groups=True)
         self._nursery = await self._manager.__aenter__()
-        self._crew = Crew(self, self._nursery, self._reuse)
+        self._clerks = Crew(self, self._nursery, self._reuse, TaskRows)
+        self._crew = self._hire_crew()
         self._state = OPEN
         return self
+
+    def _hire_crew(self) -> Crew:
+        """The crew that runs the calls; they are async functions, so anyone can."""
+        return self._clerks
 
     @enable_ki_protection
     async def __aexit__(
@@ -170,6 +176,7 @@ class Block:
                 aside, error = error, None
                 self._nursery.cancel_scope.cancel(reason=f"{shown(aside)} left the block")
         self._crew.dismiss()
+        self._clerks.dismiss()
         raised: tuple[BaseException, ...] = ()
         try:
             await self._manager.__aexit__(type(error) if error else None, error, None)

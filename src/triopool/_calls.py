@@ -28,6 +28,7 @@ from triopool.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from contextvars import Context
 
     from trio.lowlevel import RaiseCancelT
 
@@ -297,14 +298,15 @@ class Calls(Block):
                     feeder.input_waits -= 1
                 self._less_busy()
                 self._disengage()
-        if self._crew.closing:
+        if self._crew.dismissed:
             slots.release(seat)
             raise self._unusable()
 
-    def _begin(self, task: Task[Any]) -> None:
-        """Hand a call that has a slot to a worker."""
-        worker = self._crew.assign(CALL, task.name)
-        worker.task = worker.seat = task
+    def _begin(
+        self, task: Task[Any], seat: object | None = None, context: Context | None = None
+    ) -> None:
+        """Hand a call that has a slot to a worker; if nothing else is, the task is its seat."""
+        worker = self._crew.begin(task, task if seat is None else seat, context)
         self._members[worker] = None
         self._engage(worker)
         task._launch(worker)
@@ -316,7 +318,7 @@ class Calls(Block):
             self._begin(task)
             return
         context = copy_context()
-        worker = self._crew.assign(QUEUED_CALL, task.name, context)
+        worker = self._clerks.assign(QUEUED_CALL, task.name, context)
         worker.task = task
         self._line.enqueue(task, worker, context)
         self._engage(worker)
@@ -329,7 +331,7 @@ class Calls(Block):
         task: Task[T] = Task(func, *args) if own_run else self.task_class(func, *args)
         task._report = self._report
         task._slots = self._slots
-        worker = self._crew.assign(CALL, task.name)
+        worker = self._clerks.assign(CALL, task.name)
         worker.task = task
         self._background[task] = None
         self._engage(worker)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from triopool._block import Block
     from triopool._feeder import Feeder
+    from triopool._rows import Rows, TaskRows
     from triopool._series import Series
     from triopool._slots import Loan, Slots
     from triopool.task import Task
@@ -71,6 +72,7 @@ class Crew:
     block: Block
     nursery: trio.Nursery
     reuse: bool
+    rows_class: type[TaskRows]
     # parked, the last one at the end
     idle: dict[Worker, None] = attrs.field(factory=dict["Worker", None], init=False)
     # Those whose call left a nursery open, each in a scope that it waits in.
@@ -79,7 +81,7 @@ class Crew:
     )
     context: Context = attrs.field(factory=copy_context, init=False)  # of those that are parked
     pace: Pace = attrs.field(factory=Pace, init=False)
-    closing: bool = False
+    dismissed: bool = False
 
     def hire(self, worker: Worker, context: Context | None) -> None:
         """Start a new worker on its job, in ``context`` or else in a copy of the current one."""
@@ -101,14 +103,25 @@ class Crew:
             task.context = copy_context() if context is None else context
             reschedule(task)
             return worker
-        worker = self.block._worker_class(self, job, name)
+        worker = Worker(self, job, name)
         self.hire(worker, context)
         return worker
+
+    def begin(self, task: Task[Any], seat: object, context: Context | None = None) -> Worker:
+        """Hand a call that has a slot to a worker."""
+        worker = self.assign(CALL, task.name, context)
+        worker.task = task
+        worker.seat = seat
+        return worker
+
+    def rows_of(self, series: Series[Any]) -> Rows:
+        """How this crew runs the rows of a series."""
+        return self.rows_class(series)
 
     @enable_ki_protection
     def dismiss(self) -> None:
         """Send everyone home who is parked now, and who would park from now on."""
-        self.closing = True
+        self.dismissed = True
         for worker in self.idle:
             worker.job = None
             assert worker.trio_task is not None
@@ -185,7 +198,7 @@ class Worker:
                 return
             if (
                 self.hit
-                or crew.closing
+                or crew.dismissed
                 or not crew.reuse
                 or len(crew.idle) >= MAX_IDLE
                 or not is_innermost(self.mark, task)
@@ -214,7 +227,7 @@ class Worker:
             nursery.cancel_scope.cancel(reason="the call that opened this nursery has ended")
         with trio.CancelScope(shield=True) as scope:
             self.crew.stranded[self] = scope
-            while not self.crew.closing:
+            while not self.crew.dismissed:
                 await wait_task_rescheduled(lambda _: Abort.SUCCEEDED)
                 wake_closer(nurseries)
 
@@ -278,10 +291,15 @@ class Worker:
         await block._line.up(self)
         seat = object()
         await slots.take(seat)
-        if self.hit or self.crew.closing:
+        if self.hit or self.crew.dismissed:
             slots.release(seat)
             return
         context = block._line.next(self)
+        if block._crew is not self.crew:  # which runs calls elsewhere
+            task, self.task = self.task, None
+            assert task is not None
+            block._begin(task, seat, context)
+            return
         self.seat = seat
         block._members[self] = None
         task = self.trio_task
@@ -294,7 +312,7 @@ class Worker:
     async def rows(self) -> None:
         """Run rows of a map, one after the other."""
         assert self.series is not None
-        await self.series.work(self)
+        await self.series.rows.work(self)
 
     @disable_ki_protection
     async def invoke(self, task: Task[Any]) -> Any:
@@ -388,7 +406,7 @@ class Worker:
     def handle(self) -> Task[Any] | None:
         """The task for the call that it runs, made when somebody looks."""
         if self.task is None and self.series is not None:
-            self.task = self.series.handle(self)
+            self.task = self.series.rows.handle(self)
         return self.task
 
     def innermost(self) -> Task[Any] | None:

@@ -64,7 +64,7 @@ class Feeder:
                 member.lent = Loan(member.seat)
             self.asker = member
             self.loan = member.lent
-        worker = block._crew.assign(self.run, f"feeder of {self.series.name}")
+        worker = block._clerks.assign(self.run, f"feeder of {self.series.name}")
         worker.feeder = self
         self.worker = worker
         if not self.inputs.is_async:
@@ -108,7 +108,7 @@ class Feeder:
     async def _pull_rows(self) -> None:
         series = self.series
         inputs = self.inputs
-        pace = self.block._crew.pace
+        pace = self.block._clerks.pace
         burst = BUDGET  # how many rows it may launch in one pass of the loop
         quiet = 0
         launched = 0
@@ -132,13 +132,7 @@ class Feeder:
                 if not series.room():
                     self._free_seat()
                     continue
-                try:
-                    row = inputs.pull()
-                except StopIteration:
-                    break
-                except Exception as error:
-                    series.fail_input(error)
-                    break
+                row = series.pull()
                 if not self._may_launch():
                     break
             self._launch(row)

@@ -43,8 +43,12 @@ class Members(Calls):
         return iter(self._tasks(rows=True))
 
     def _tasks(self, *, rows: bool) -> list[Task[Any]]:
-        own = (worker.handle() for worker in self._members if rows or worker.series is None)
-        return [*(task for task in own if task is not None), *self._added]
+        own = [worker.handle() for worker in self._members if worker.series is None]
+        tasks = [task for task in own if task is not None]
+        if rows:
+            for series in self._series:
+                tasks += series.rows.tasks()
+        return [*tasks, *self._added]
 
     def _has(self, task: Task[Any]) -> bool:
         """Whether it is in this pool, be it without a slot."""

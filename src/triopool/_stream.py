@@ -115,7 +115,7 @@ class Stream(Series[T]):
 
     def unread(self) -> int:
         """How many results are ready, of those that count against `maxsize`."""
-        return self.taken - self.read - len(self.workers)
+        return self.taken - self.read - self.rows.running()
 
     @enable_ki_protection
     async def take(self) -> Any:

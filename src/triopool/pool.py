@@ -125,7 +125,7 @@ class Group(Mapping):
         with trio.move_on_after(math.inf if timeout is None else timeout):
             await self._slots.take(seat)
             self._slots.release(seat)
-            if self._crew.closing:
+            if self._crew.dismissed:
                 raise self._unusable()
             return max(1, self.free_count())
         return 0

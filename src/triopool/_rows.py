@@ -1,0 +1,262 @@
+"""How the rows of a map run in the Trio tasks of the crew, and what a worker does between two."""
+
+from __future__ import annotations
+
+import abc
+from operator import is_
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+from trio.lowlevel import cancel_shielded_checkpoint, disable_ki_protection, enable_ki_protection
+
+from triopool._crew import ROWS
+from triopool._failures import Failure, caught, sift
+from triopool._functions import row_function
+from triopool._inputs import END
+from triopool._inside import own_worker
+from triopool._pace import BUDGET
+from triopool._remains import is_innermost
+from triopool.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from contextvars import Context
+
+    from triopool._crew import Worker
+    from triopool._series import Series
+
+# What a worker does after a row: begin the next one that it has just taken, end, let the loop pass,
+# or get a fresh context first.
+GO, LEAVE, BREATHE, RENEW = range(4)
+
+
+@attrs.define(eq=False)
+class Rows(abc.ABC):
+    """The rows of one series that were pulled and are not over, and the workers that run them."""
+
+    series: Series[Any] = attrs.field(repr=False)  # until it is over
+    workers: dict[Worker, None] = attrs.field(factory=dict["Worker", None], init=False)
+
+    @property
+    def queued(self) -> int:
+        """How many rows were pulled that no worker has yet."""
+        return 0
+
+    @property
+    def hungry(self) -> bool:
+        """Whether the feeder is to pull rows ahead of the slots."""
+        return False
+
+    def push(self, row: Any) -> None:
+        """Take the next row ahead of the slots."""
+        raise AssertionError("these rows are never hungry")  # pragma: no cover
+
+    @abc.abstractmethod
+    def running(self) -> int:
+        """How many rows were pulled and are not over."""
+
+    @abc.abstractmethod
+    def tasks(self) -> list[Task[Any]]:
+        """A task for each of these."""
+
+    @abc.abstractmethod
+    def launch(self, row: Any) -> Worker:
+        """Hand the next row to a worker, which still needs its slot."""
+
+    @abc.abstractmethod
+    def stop(self, reason: str) -> None:
+        """Cancel all of them."""
+
+    @abc.abstractmethod
+    def leave(self, worker: Worker) -> None:
+        """A worker has nothing more to do with it."""
+
+    @abc.abstractmethod
+    def handle(self, worker: Worker) -> Task[Any] | None:
+        """A task for the row that a worker runs now."""
+
+
+@attrs.define(eq=False)
+class TaskRows(Rows):
+    """Rows of async functions.
+
+    The feeder hands the first ones to workers. Where anyone may pull, a worker then goes on by
+    itself, row after row, as long as nobody else waits for its slot. Where one task has to pull,
+    the slot goes back after each row.
+    """
+
+    call: Callable[..., Awaitable[Any]] = attrs.field(init=False)  # func, checked
+
+    def __attrs_post_init__(self) -> None:
+        self.call = row_function(self.series.func)
+        if self.series.task_class.run is not cast("Any", Task).run:
+            self.call = _run_own_task
+
+    # For the series
+
+    def running(self) -> int:
+        return len(self.workers)
+
+    def tasks(self) -> list[Task[Any]]:
+        if not self.workers:
+            return []
+        counted = self.series.block._members  # not those that were discarded
+        return [task for w in self.workers if w in counted and (task := w.handle()) is not None]
+
+    def launch(self, row: Any) -> Worker:
+        series = self.series
+        worker = series.block._crew.assign(ROWS, series.name, series.context.copy())
+        worker.row = row
+        worker.index = series.taken
+        series.taken += 1
+        self.workers[worker] = None
+        return worker
+
+    def stop(self, reason: str) -> None:
+        for worker in self.workers:
+            worker.stop(reason)
+
+    @enable_ki_protection
+    def leave(self, worker: Worker) -> None:
+        del self.workers[worker]
+        if worker.row is not END:  # it ended in the middle of it
+            self.series.killed = True
+        worker.row = None
+        self.series.look_for_end()
+
+    def handle(self, worker: Worker) -> Task[Any] | None:
+        if worker.row is END:
+            return None
+        task = self.series.make_task(worker.row)
+        task._launch(worker)
+        task._begun = True
+        return task
+
+    # The workers
+
+    @disable_ki_protection
+    async def work(self, worker: Worker) -> None:
+        """Run the row that the worker has, and go on with others."""
+        call = self.call
+        starred = self.series.inputs.starred
+        worker.crew.pace.last = worker
+        while True:
+            if worker.hit:  # killed before its first line
+                self._row_killed(worker)
+                return
+            try:
+                value = await (call(*worker.row) if starred else call(worker.row))
+            except BaseException as error:
+                further = self._row_failed(worker, error)
+                try:
+                    if further is error:
+                        raise
+                    if further is not None:
+                        raise further from None
+                finally:
+                    del further
+            else:
+                self._row_returned(worker, value)
+                del value
+            while (step := self._step(worker)) != GO:
+                if step == LEAVE:
+                    return
+                if step == BREATHE:
+                    await worker.crew.pace.breathe()
+                else:
+                    # The new context is in force from the next step of the Trio task on.
+                    await cancel_shielded_checkpoint()
+
+    @enable_ki_protection
+    def _step(self, worker: Worker) -> int:
+        """Between two rows: decide how to go on, and take the next row if there is to be one."""
+        crew = worker.crew
+        series = self.series
+        feeder = series.feeder
+        if (
+            series.exhausted
+            or worker.hit
+            or worker.seat is None
+            or worker.lent is not None  # the seat may be another row's already
+            or not series.inputs.direct
+            or not crew.reuse
+            or crew.dismissed
+            or not series.room()
+            or (worker.loan is None and series.slots.wanted(feeder.queued))
+        ):
+            return LEAVE
+        task = worker.trio_task
+        assert task is not None
+        if not is_innermost(worker.mark, task):
+            return LEAVE
+        pace = crew.pace
+        breathless = pace.last is worker and not pace.spend()
+        if (breathless or not series.taken % BUDGET) and series.slots.look_around(feeder.queued):
+            return LEAVE
+        if breathless:
+            # Calls that never checkpoint need no company; if others come, the feeder will see it.
+            return LEAVE if len(self.workers) > 1 else BREATHE
+        if touched(task.context, series.context):
+            task.context = series.context.copy()
+            return RENEW
+        row = series.pull()
+        if series.exhausted:
+            feeder.no_more()
+            return LEAVE
+        worker.row = row
+        worker.index = series.taken
+        series.taken += 1
+        pace.last = worker
+        return GO
+
+    @enable_ki_protection
+    def _row_returned(self, worker: Worker, value: object) -> None:
+        error = worker.left_open(self.series.name)
+        if error is not None:
+            self._settle(worker, caught(error))
+            return
+        if worker.task is not None:
+            task, worker.task = worker.task, None
+            task._succeed(value)  # its links may raise
+        worker.row = END
+        self.series.put(worker.index, value)
+
+    @enable_ki_protection
+    def _row_failed(self, worker: Worker, error: BaseException) -> BaseException | None:
+        """Take the error of a row. Returns what of it the worker must let go on."""
+        cancelled, rest = sift(error)
+        if rest is not None:
+            self._settle(worker, caught(rest))
+        else:
+            self._row_killed(worker)
+        return worker.goes_on(error, cancelled, rest)
+
+    def _row_killed(self, worker: Worker) -> None:
+        task = worker.task
+        self._settle(worker, self.series.kill_failure() if task is None else task._outcome())
+
+    def _settle(self, worker: Worker, failure: Failure) -> None:
+        worker.row = END
+        task, worker.task = worker.task, None
+        self.series.settle(worker.index, task, failure)
+
+
+def touched(context: Context, original: Context) -> bool:
+    """Whether a call changed its copy of ``original``, by the identity of what is in it."""
+    if not context and not original:
+        return False
+    return (
+        len(context) != len(original)
+        or not all(map(is_, context, original))
+        or not all(map(is_, context.values(), original.values()))
+    )
+
+
+@disable_ki_protection
+async def _run_own_task(*_: Any) -> Any:
+    """Run a row whose task class has a `run` of its own."""
+    worker = own_worker()
+    assert worker is not None
+    task = worker.handle()
+    assert task is not None
+    return await task.run()
