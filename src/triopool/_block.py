@@ -28,6 +28,7 @@ from triopool._rows import TaskRows
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
+    from contextvars import Context
     from types import TracebackType
     from typing import Self
 
@@ -286,7 +287,16 @@ class Block:
         """Whether the current Trio task runs a call of this pool, or is in a nursery below one."""
         return any(worker.crew.block is self for worker in enclosing_workers())
 
-    # Counting what runs
+    # What runs, and counting it
+
+    def _begin(
+        self, task: Task[Any], seat: object | None = None, context: Context | None = None
+    ) -> None:
+        """Hand a call that has a slot to a worker; if nothing else is, the task is its seat."""
+        worker = self._crew.begin(task, task if seat is None else seat, context)
+        self._members[worker] = None
+        self._engage(worker)
+        task._launch(worker)
 
     def _engage(self, worker: Worker) -> None:
         """The block waits for what the worker is about to do, and so does `join`."""

@@ -21,7 +21,7 @@ from trio.lowlevel import (
 
 from triopool._exceptions import TaskKilled
 from triopool._failures import Failure, caught, shown
-from triopool._functions import is_sync, name_of, start_call
+from triopool._functions import is_sync, name_of
 from triopool._inside import enclosing_workers
 from triopool._ledger import report_outside
 from triopool._slots import NO_TICKET
@@ -154,12 +154,12 @@ class Call(Generic[T_co]):
 
     # Transitions
 
-    def _prepare(self) -> None:
-        """Check that it can be started, and that its function is an async one."""
+    def _prepare(self, prepare: Callable[..., Awaitable[Any] | None]) -> None:
+        """Check that it can be started, and that the crew can run its function."""
         if self._status is not UNSTARTED:
             raise RuntimeError(f"{self!r} cannot be started: a task runs once; make a new one")
         if self._func is not None:
-            self._coro = start_call(self._func, self._args, self._kwargs)
+            self._coro = prepare(self._func, self._args, self._kwargs)
 
     def _queue(self, slots: Slots, host: Host) -> None:
         """UNSTARTED → WAITING."""

@@ -27,8 +27,7 @@ from triopool._inside import enclosing_workers, own_worker
 from triopool.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from contextvars import Context
+    from collections.abc import Awaitable, Callable
 
     from trio.lowlevel import RaiseCancelT
 
@@ -45,52 +44,6 @@ class Calls(Block):
     """The class of the tasks that it makes. It can be set, on an instance or in a subclass."""
 
     # Starting calls
-
-    @enable_ki_protection
-    async def spawn(
-        self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Task[T]:
-        """Wait for a free slot and start a call in it.
-
-        The call's first line runs after ``spawn`` has returned. A cancelled ``spawn`` has started
-        nothing and holds no slot.
-
-        Args:
-          func: an async function.
-          args: its positional arguments.
-          kwargs: its keyword arguments.
-
-        Returns:
-          the `Task` that stands for the call.
-
-        Raises:
-          PoolDeadlock: every slot is held by a call that waits for a slot of this very pool.
-          trio.ClosedResourceError: the pool is closed.
-          TypeError: ``func`` is not an async function.
-
-        Differs from gevent: an endless wait for a slot inside of a full pool is an error.
-        """
-        task = self._new(func, args, kwargs)
-        await self._start(task)
-        return task
-
-    @enable_ki_protection
-    def spawn_nowait(
-        self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Task[T]:
-        """Start a call if there is a free slot and nobody waits for one; like `spawn`, but sync.
-
-        Raises:
-          PoolFull: there is none.
-          trio.ClosedResourceError: the pool is closed.
-          TypeError: ``func`` is not an async function.
-        """
-        task = self._new(func, args, kwargs)
-        if not self._take_slot_nowait(task):
-            task._die()
-            raise self._full()
-        self._begin(task)
-        return task
 
     @enable_ki_protection
     async def start(
@@ -116,7 +69,7 @@ class Calls(Block):
                 f"start() takes an unstarted Task, not {task!r}: spawn(func, *args) runs a function"
             )
         self._check()
-        task._prepare()
+        task._prepare(self._crew.prepare)
         task._report = self._report
         with trio.CancelScope() as scope:
             task._queue(self._slots, ScopeHost(scope))
@@ -133,36 +86,8 @@ class Calls(Block):
             else:
                 self._begin(task)
 
-    async def apply(
-        self,
-        func: Callable[..., Awaitable[T]],
-        /,
-        args: Sequence[Any] | None = None,
-        kwds: Mapping[str, Any] | None = None,
-    ) -> T:
-        """Run one call and return its result.
-
-        Cancelling ``apply`` cancels its call and waits for its end. In a call of the same pool, the
-        function runs in place, on the slot which that call holds, in a context and a cancel scope
-        of its own; so it never waits for a slot there.
-
-        Args:
-          func: an async function.
-          args: its positional arguments.
-          kwds: its keyword arguments.
-
-        Returns:
-          what the call returned.
-
-        Raises:
-          TaskKilled: the call was killed.
-          PoolDeadlock: every slot is held by a call that waits for a slot of this very pool.
-          trio.ClosedResourceError: the pool is closed.
-          TypeError: ``func`` is not an async function.
-          Exception: whatever the call raised.
-
-        Differs from gevent: cancelling the caller ends the call, too.
-        """
+    async def _apply(self, func: Callable[..., Any], args: Any, kwds: Any) -> Any:
+        """Run a call that ends with its caller, in place if that is a member."""
         task = self._new(
             func, () if args is None else tuple(args), {} if kwds is None else {**kwds}
         )
@@ -176,61 +101,30 @@ class Calls(Block):
         finally:
             del task  # the error's traceback holds this frame
 
-    async def apply_cb(
-        self,
-        func: Callable[..., Awaitable[T]],
-        /,
-        args: Sequence[Any] | None = None,
-        kwds: Mapping[str, Any] | None = None,
-        callback: Callable[[T], object] | None = None,
-    ) -> T:
-        """Like `apply`, but if the call succeeded, ``callback(result)`` runs before it returns.
-
-        The callback may be sync or async, and has no slot.
-
-        Differs from gevent: there the callback runs some time later.
-        """
-        check_callback(callback)
-        result = await self.apply(func, args, kwds)
-        if callback is not None:
-            await call_back(callback, result)
-        return result
-
     @enable_ki_protection
-    def apply_async(
-        self,
-        func: Callable[..., Awaitable[T]],
-        /,
-        args: Sequence[Any] | None = None,
-        kwds: Mapping[str, Any] | None = None,
-        callback: Callable[[T], object] | None = None,
-    ) -> Task[T]:
-        """Have a call started as soon as there is a slot for it: sync, and never blocks.
-
-        Args:
-          func: an async function.
-          args: its positional arguments.
-          kwds: its keyword arguments.
-          callback: called with the result if the call succeeds; sync or async, and without a slot.
-            The block and `join` wait for it, and an error of it is reported like that of a call.
-
-        Returns:
-          the `Task` that stands for the call; it is WAITING while the pool is full.
-
-        Raises:
-          trio.ClosedResourceError: the pool is closed.
-          TypeError: ``func`` is not an async function, or ``callback`` cannot be called.
-
-        Differs from gevent: the callback may be async, and `join` waits for it.
-        """
+    def _apply_async(
+        self, func: Callable[..., Any], args: Any, kwds: Any, callback: Any
+    ) -> Task[Any]:
+        """Begin a call now or when there is a slot; then have the callback called."""
         check_callback(callback)
         task = self._new(
             func, () if args is None else tuple(args), {} if kwds is None else {**kwds}
         )
         if callback is not None:
-            call = callback
-            task.link_value(lambda done: self._run_in_background(call_back, call, done.value))
+            task.link_value(lambda done: self._run_in_background(call_back, callback, done.value))
         self._begin_or_enqueue(task)
+        return task
+
+    @enable_ki_protection
+    def _spawn_nowait(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Task[Any]:
+        """Begin a call if there is a slot that nobody waits for."""
+        task = self._new(func, args, kwargs)
+        if not self._take_slot_nowait(task):
+            task._die()
+            raise self._full()
+        self._begin(task)
         return task
 
     # How
@@ -242,7 +136,7 @@ class Calls(Block):
         task: Task[T] = self.task_class(func, *args, **kwargs)
         task._report = self._report
         task._slots = self._slots
-        task._prepare()
+        task._prepare(self._crew.prepare)
         return task
 
     @enable_ki_protection
@@ -301,15 +195,6 @@ class Calls(Block):
         if self._crew.dismissed:
             slots.release(seat)
             raise self._unusable()
-
-    def _begin(
-        self, task: Task[Any], seat: object | None = None, context: Context | None = None
-    ) -> None:
-        """Hand a call that has a slot to a worker; if nothing else is, the task is its seat."""
-        worker = self._crew.begin(task, task if seat is None else seat, context)
-        self._members[worker] = None
-        self._engage(worker)
-        task._launch(worker)
 
     @enable_ki_protection
     def _begin_or_enqueue(self, task: Task[Any]) -> None:

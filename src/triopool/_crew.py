@@ -22,6 +22,7 @@ from trio.lowlevel import (
 )
 
 from triopool._failures import bare_cancelled, sift
+from triopool._functions import check_callable, start_call
 from triopool._inside import WORKERS
 from triopool._pace import Pace
 from triopool._remains import innermost_mark, is_innermost, wake_closer
@@ -51,10 +52,8 @@ class NurseryLeftOpen(Exception):
     """Ends a worker whose call left a nursery open. Trio will complain; the call failed already."""
 
 
-# The jobs of calls and of rows; a kind of pool whose work runs elsewhere overrides these methods.
 CALL: Job = methodcaller("call")
 QUEUED_CALL: Job = methodcaller("wait_and_call")
-ROWS: Job = methodcaller("rows")
 
 
 def nursery_left_open(name: str) -> RuntimeError:
@@ -106,6 +105,10 @@ class Crew:
         worker = Worker(self, job, name)
         self.hire(worker, context)
         return worker
+
+    # What a good function is.
+    check = staticmethod(check_callable)
+    prepare = staticmethod(start_call)
 
     def begin(self, task: Task[Any], seat: object, context: Context | None = None) -> Worker:
         """Hand a call that has a slot to a worker."""
@@ -296,9 +299,9 @@ class Worker:
             return
         context = block._line.next(self)
         if block._crew is not self.crew:  # which runs calls elsewhere
-            task, self.task = self.task, None
-            assert task is not None
-            block._begin(task, seat, context)
+            call, self.task = self.task, None
+            assert call is not None
+            block._begin(call, seat, context)
             return
         self.seat = seat
         block._members[self] = None
@@ -308,11 +311,6 @@ class Worker:
             task.context = context
             await cancel_shielded_checkpoint()
         await self.call()
-
-    async def rows(self) -> None:
-        """Run rows of a map, one after the other."""
-        assert self.series is not None
-        await self.series.rows.work(self)
 
     @disable_ki_protection
     async def invoke(self, task: Task[Any]) -> Any:

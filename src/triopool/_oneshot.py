@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager as AsyncContextManager
     from types import TracebackType
 
-    from triopool._mapping import AnyIterable
+    from triopool._async_calls import AnyIterable
     from triopool._stream import ResultIterator
 
 A = TypeVar("A")

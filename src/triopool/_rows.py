@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 from trio.lowlevel import cancel_shielded_checkpoint, disable_ki_protection, enable_ki_protection
 
-from triopool._crew import ROWS
 from triopool._failures import Failure, caught, sift
 from triopool._functions import row_function
 from triopool._inputs import END
@@ -42,14 +41,8 @@ class Rows(abc.ABC):
         """How many rows were pulled that no worker has yet."""
         return 0
 
-    @property
-    def hungry(self) -> bool:
-        """Whether the feeder is to pull rows ahead of the slots."""
-        return False
-
-    def push(self, row: Any) -> None:
-        """Take the next row ahead of the slots."""
-        raise AssertionError("these rows are never hungry")  # pragma: no cover
+    def prefetch(self) -> None:  # noqa: B027  # most need not do anything
+        """Pull rows ahead of the slots, if this is of any use. The feeder asks for it."""
 
     @abc.abstractmethod
     def running(self) -> int:
@@ -105,7 +98,7 @@ class TaskRows(Rows):
 
     def launch(self, row: Any) -> Worker:
         series = self.series
-        worker = series.block._crew.assign(ROWS, series.name, series.context.copy())
+        worker = series.block._crew.assign(self.work, series.name, series.context.copy())
         worker.row = row
         worker.index = series.taken
         series.taken += 1
@@ -200,7 +193,7 @@ class TaskRows(Rows):
             task.context = series.context.copy()
             return RENEW
         row = series.pull()
-        if series.exhausted:
+        if row is END:
             feeder.no_more()
             return LEAVE
         worker.row = row

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import abc
 from contextvars import copy_context
-from operator import is_
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import attrs
 import trio
 from trio.lowlevel import (
     Abort,
-    cancel_shielded_checkpoint,
     checkpoint,
-    disable_ki_protection,
     enable_ki_protection,
     reschedule,
     wait_task_rescheduled,
@@ -22,15 +19,11 @@ from trio.lowlevel import (
     current_task as current_trio_task,
 )
 
-from triopool._crew import ROWS
 from triopool._exceptions import TaskKilled
-from triopool._failures import Failure, caught, shown, sift
+from triopool._failures import Failure, caught, shown
 from triopool._feeder import Feeder
-from triopool._functions import name_of, row_function
+from triopool._functions import name_of
 from triopool._inputs import END
-from triopool._inside import own_worker
-from triopool._pace import BUDGET
-from triopool._remains import is_innermost
 from triopool.task import Task
 
 if TYPE_CHECKING:
@@ -42,6 +35,7 @@ if TYPE_CHECKING:
     from triopool._block import Block
     from triopool._crew import Worker
     from triopool._inputs import Inputs
+    from triopool._rows import Rows
     from triopool._slots import Slots
 
 T = TypeVar("T")

@@ -9,11 +9,12 @@ import attrs
 import trio
 from trio.lowlevel import checkpoint, enable_ki_protection
 
+from triopool._base import OnError
 from triopool._exceptions import PoolFull, TaskKilled
 from triopool._functions import is_sync
 from triopool._greenpile import GreenPile
 from triopool._in_place import run_in_place
-from triopool.pool import OnError, Pool
+from triopool.pool import Pool
 from triopool.task import Task
 
 if TYPE_CHECKING:

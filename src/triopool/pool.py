@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-import trio
-from trio.lowlevel import checkpoint, enable_ki_protection
+from trio.lowlevel import enable_ki_protection
 
-from triopool._block import CLOSING
+from triopool._async_calls import AsyncCalls
+from triopool._base import OnError
 from triopool._exceptions import PoolFull
-from triopool._mapping import Mapping
-from triopool._reports import reporter
-from triopool._slots import Slots, tokens
+from triopool._slots import tokens
 from triopool.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from typing import Self
+
+    import trio
 
 __all__ = ["Group", "Pool", "PoolFull"]
 
-OnError: TypeAlias = "Literal['collect', 'cancel', 'log'] | Callable[[Task[Any]], object]"
 
-
-class Group(Mapping):
+class Group(AsyncCalls):
     """Calls in a nursery, as many at once as one likes.
 
     Use it in ``async with``. Leaving the block waits for every call, and raises the errors that
@@ -60,17 +57,6 @@ class Group(Mapping):
                 )
         self._init(None, task_class, on_error, reuse_tasks)
 
-    def _init(
-        self, size: object, task_class: type[Task[Any]], on_error: OnError, reuse_tasks: bool
-    ) -> None:
-        given: object = task_class
-        if not isinstance(given, type) or not issubclass(given, Task):
-            raise TypeError(f"task_class is a subclass of Task, not {given!r}")
-        if task_class is not Task:  # a subclass may have one of its own
-            self.task_class = task_class
-        self._set_up(Slots.of(size), reuse_tasks)
-        self._report = reporter(self, on_error)
-
     @enable_ki_protection
     async def __aenter__(self) -> Self:
         await super().__aenter__()
@@ -80,55 +66,6 @@ class Group(Mapping):
             self._add(task, seat)
         self._initial.clear()
         return self
-
-    def __repr__(self) -> str:
-        limiter = self._slots.limiter
-        limit = "" if limiter.total_tokens == math.inf else f" of {limiter.total_tokens}"
-        return f"<{self._label}, {self._state.value}, {len(self)}{limit} running>"
-
-    # Sizing
-
-    @property
-    def limiter(self) -> trio.CapacityLimiter:
-        """The limiter whose tokens are the slots of the pool."""
-        return self._slots.limiter
-
-    @property
-    def size(self) -> int | None:
-        """How many slots there are, or None for no limit."""
-        total = self._slots.limiter.total_tokens
-        return None if total == math.inf else int(total)
-
-    def full(self) -> bool:
-        """Whether no slot is free."""
-        return self._slots.limiter.available_tokens < 1
-
-    def free_count(self) -> int:
-        """How many slots are free: never negative, and 1 when there is no limit."""
-        free = self._slots.limiter.available_tokens
-        return 1 if free == math.inf else max(0, int(free))
-
-    async def wait_available(self, timeout: float | None = None) -> int:
-        """Wait until a slot is free and nobody is ahead in the line. This reserves nothing.
-
-        Args:
-          timeout: the longest wait, in seconds; None waits for ever.
-
-        Returns:
-          how many slots are free, at least 1; or 0 when the time was over.
-        """
-        self._check(CLOSING)
-        if self._line:
-            await self._line.after_all()
-        await checkpoint()
-        seat = object()
-        with trio.move_on_after(math.inf if timeout is None else timeout):
-            await self._slots.take(seat)
-            self._slots.release(seat)
-            if self._crew.dismissed:
-                raise self._unusable()
-            return max(1, self.free_count())
-        return 0
 
 
 class Pool(Group):

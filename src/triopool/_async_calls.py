@@ -1,24 +1,32 @@
-"""One function over many arguments: `map` and its relatives."""
+"""What pools of async functions offer: `spawn`, `apply`, `map` and their relatives."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, TypeVarTuple, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    TypeVarTuple,
+    cast,
+    overload,
+)
 
 from trio.lowlevel import enable_ki_protection
 
-from triopool._functions import call_back, check_callable, check_callback
-from triopool._inputs import Inputs
-from triopool._map import Map
-from triopool._members import Members
-from triopool._stream import ResultIterator, Stream
+from triopool._base import BasePool
+from triopool._functions import call_back, check_callback
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from triopool._stream import ResultIterator
     from triopool.task import Task
 
+P = ParamSpec("P")
 A = TypeVar("A")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -26,8 +34,132 @@ Ts = TypeVarTuple("Ts")
 AnyIterable: TypeAlias = Iterable[A] | AsyncIterable[A]
 
 
-class Mapping(Members):
-    """What a pool does with many calls of one function."""
+class AsyncCalls(BasePool):
+    """The calls of a pool whose functions are async, with their types."""
+
+    # Single calls
+
+    @enable_ki_protection
+    async def spawn(
+        self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[T]:
+        """Wait for a free slot and start a call in it.
+
+        The call's first line runs after ``spawn`` has returned. A cancelled ``spawn`` has started
+        nothing and holds no slot.
+
+        Args:
+          func: an async function.
+          args: its positional arguments.
+          kwargs: its keyword arguments.
+
+        Returns:
+          the `Task` that stands for the call.
+
+        Raises:
+          PoolDeadlock: every slot is held by a call that waits for a slot of this very pool.
+          trio.ClosedResourceError: the pool is closed.
+          TypeError: ``func`` is not an async function.
+
+        Differs from gevent: an endless wait for a slot inside of a full pool is an error.
+        """
+        task = self._new(func, args, kwargs)
+        await self._start(task)
+        return task
+
+    def spawn_nowait(
+        self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[T]:
+        """Start a call if there is a free slot and nobody waits for one; like `spawn`, but sync.
+
+        Raises:
+          PoolFull: there is none.
+          trio.ClosedResourceError: the pool is closed.
+          TypeError: ``func`` is not an async function.
+        """
+        return self._spawn_nowait(func, args, kwargs)
+
+    async def apply(
+        self,
+        func: Callable[..., Awaitable[T]],
+        /,
+        args: Sequence[Any] | None = None,
+        kwds: Mapping[str, Any] | None = None,
+    ) -> T:
+        """Run one call and return its result.
+
+        Cancelling ``apply`` cancels its call and waits for its end. In a call of the same pool, the
+        function runs in place, on the slot which that call holds, in a context and a cancel scope
+        of its own; so it never waits for a slot there.
+
+        Args:
+          func: an async function.
+          args: its positional arguments.
+          kwds: its keyword arguments.
+
+        Returns:
+          what the call returned.
+
+        Raises:
+          TaskKilled: the call was killed.
+          PoolDeadlock: every slot is held by a call that waits for a slot of this very pool.
+          trio.ClosedResourceError: the pool is closed.
+          TypeError: ``func`` is not an async function.
+          Exception: whatever the call raised.
+
+        Differs from gevent: cancelling the caller ends the call, too.
+        """
+        return cast("T", await self._apply(func, args, kwds))
+
+    async def apply_cb(
+        self,
+        func: Callable[..., Awaitable[T]],
+        /,
+        args: Sequence[Any] | None = None,
+        kwds: Mapping[str, Any] | None = None,
+        callback: Callable[[T], object] | None = None,
+    ) -> T:
+        """Like `apply`, but if the call succeeded, ``callback(result)`` runs before it returns.
+
+        The callback may be sync or async, and has no slot.
+
+        Differs from gevent: there the callback runs some time later.
+        """
+        check_callback(callback)
+        result = await self.apply(func, args, kwds)
+        if callback is not None:
+            await call_back(callback, result)
+        return result
+
+    def apply_async(
+        self,
+        func: Callable[..., Awaitable[T]],
+        /,
+        args: Sequence[Any] | None = None,
+        kwds: Mapping[str, Any] | None = None,
+        callback: Callable[[T], object] | None = None,
+    ) -> Task[T]:
+        """Have a call started as soon as there is a slot for it: sync, and never blocks.
+
+        Args:
+          func: an async function.
+          args: its positional arguments.
+          kwds: its keyword arguments.
+          callback: called with the result if the call succeeds; sync or async, and without a slot.
+            The block and `join` wait for it, and an error of it is reported like that of a call.
+
+        Returns:
+          the `Task` that stands for the call; it is WAITING while the pool is full.
+
+        Raises:
+          trio.ClosedResourceError: the pool is closed.
+          TypeError: ``func`` is not an async function, or ``callback`` cannot be called.
+
+        Differs from gevent: the callback may be async, and `join` waits for it.
+        """
+        return self._apply_async(func, args, kwds, callback)
+
+    # One function over many arguments
 
     @overload
     async def map(
@@ -104,8 +236,7 @@ class Mapping(Members):
         Differs from gevent: the calls that are left are cancelled when one fails (gevent issue
         1933), and the input is pulled lazily.
         """
-        inputs = self._inputs(func, iterables)
-        return await Map(self, func, inputs, self.task_class, return_exceptions, True).result()
+        return await self._map(func, iterables, return_exceptions).result()
 
     async def map_cb(
         self,
@@ -135,20 +266,7 @@ class Mapping(Members):
 
         The task itself has no slot, and is not counted in ``len``. Killing it cancels its calls.
         """
-        check_callback(callback)
-        inputs = self._inputs(func, (iterable,))
-        series: Map[T] = Map(self, func, inputs, self.task_class, False, True)
-        series.begin()
-
-        async def run() -> list[T]:
-            results = await series.join()
-            if callback is not None:
-                await call_back(callback, results)
-            return results
-
-        task = self._run_in_background(run)
-        task._series = series
-        return task
+        return self._map_async(func, iterable, callback)
 
     @overload
     def imap(
@@ -331,56 +449,3 @@ class Mapping(Members):
         return self._stream(
             func, (iterable,), maxsize, return_exceptions, ordered=True, starred=True
         )
-
-    def _inputs(self, func: object, iterables: tuple[object, ...], starred: bool = False) -> Inputs:
-        self._check()
-        check_callable(func)
-        return Inputs.of(iterables, starred)
-
-    def _stream(
-        self,
-        func: Callable[..., Awaitable[T]],
-        iterables: tuple[object, ...],
-        maxsize: int | None,
-        return_exceptions: bool,
-        *,
-        ordered: bool,
-        starred: bool = False,
-    ) -> ResultIterator[T]:
-        limit = _limit(maxsize)
-        inputs = self._inputs(func, iterables, starred)  # this runs code of the user's
-        return self._open(func, inputs, return_exceptions, ordered, limit)
-
-    @enable_ki_protection
-    def _open(
-        self,
-        func: Callable[..., Awaitable[T]],
-        inputs: Inputs,
-        return_exceptions: bool,
-        ordered: bool,
-        maxsize: float,
-    ) -> ResultIterator[T]:
-        stream: Stream[T] = Stream(
-            self,
-            func,
-            inputs,
-            self.task_class,
-            return_exceptions,
-            False,
-            ordered=ordered,
-            maxsize=maxsize,
-        )
-        stream.begin()
-        return ResultIterator(stream)
-
-
-def _limit(maxsize: object) -> float:
-    if maxsize is None:
-        return math.inf
-    if isinstance(maxsize, bool) or not isinstance(maxsize, int):
-        raise TypeError(f"maxsize is an int, or None for no limit, not {maxsize!r}")
-    if maxsize < 1:
-        raise ValueError(
-            f"maxsize must be at least 1, or nothing could run, not {maxsize}; None is no limit"
-        )
-    return maxsize
