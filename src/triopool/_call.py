@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from trio.lowlevel import RaiseCancelT
 
+    from triopool._block import Block
+    from triopool._crew import Worker
     from triopool._ledger import Ledger
     from triopool._map import Map
     from triopool._slots import Slots
@@ -62,8 +64,20 @@ class Host(Protocol):
     def stop(self, reason: str, /) -> None:
         """End the call, or the wait."""
 
+    def withdraw(self) -> bool:
+        """Take the call back, if it has not begun; whether that is so."""
+        ...
+
     def holds_slot(self) -> bool:
-        """Whether it has a slot of the pool."""
+        """Whether it needs no slot any more, for it has one, be it another's."""
+        ...
+
+    def seated(self) -> Worker | None:
+        """The worker that runs it on a slot of its own, if one does."""
+        ...
+
+    def is_of(self, block: Block, /) -> bool:
+        """Whether it is something that the pool itself runs."""
         ...
 
 
@@ -77,9 +91,20 @@ class ScopeHost:
         """Cancel it."""
         self.scope.cancel(reason=reason)
 
+    def withdraw(self) -> bool:
+        """What has begun is known to the call itself."""
+        return True
+
     def holds_slot(self) -> bool:
         """A call in place is on the slot of its caller."""
         return True
+
+    def seated(self) -> None:
+        """It has no slot of its own."""
+
+    def is_of(self, _: Block, /) -> bool:
+        """It is its caller's."""
+        return False
 
 
 @attrs.define(eq=False, repr=False, init=False)
@@ -268,7 +293,7 @@ class Call(Generic[T_co]):
         host = self._host
         series = self._series
         try:
-            if not self._begun:
+            if not self._begun and (host is None or host.withdraw()):
                 self._die()
                 if series is not None:
                     series.kill(verdict, reason)

@@ -377,9 +377,21 @@ class Worker:
         self.hit = True
         self.scope.cancel(reason=reason)
 
+    def withdraw(self) -> bool:
+        """What has begun is known to the call itself."""
+        return True
+
     def holds_slot(self) -> bool:
         """Whether it has a slot."""
         return self.seat is not None
+
+    def seated(self) -> Worker | None:
+        """Itself, if it has a slot."""
+        return None if self.seat is None else self
+
+    def is_of(self, block: Block) -> bool:
+        """Whether it runs a call of this pool."""
+        return self in block._members
 
     def seat_in(self, slots: Slots) -> object | None:
         """The slot of this very pool that it holds, if it does."""

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 @enable_ki_protection
 async def run_in_place(task: Task[Any], member: Worker, *, takes_error: bool) -> None:
     """Run a call in the Trio task of a member, in a context and a cancel scope of its own."""
-    trio_task = member.trio_task
-    assert trio_task is not None
+    trio_task = trio.lowlevel.current_task()
     context = trio_task.context
     trio_task.context = copy_context()  # from the next step on
     member.inner += (task,)

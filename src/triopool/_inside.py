@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import trio
@@ -14,20 +15,48 @@ if TYPE_CHECKING:
 # {the Trio task of a living worker: the worker}, over all pools and all runs
 WORKERS: dict[trio.lowlevel.Task, Worker] = {}
 
+# The worker whose thread made a call, in the context of that call. What a thread has Trio run may
+# be a system task, which has this context, but is below no worker.
+CALLER: ContextVar[Worker] = ContextVar("triopool_caller")
+
 
 def own_worker() -> Worker | None:
     """The worker whose Trio task this very task is, not one above it."""
-    return WORKERS.get(trio.lowlevel.current_task())
+    task = trio.lowlevel.current_task()
+    worker = WORKERS.get(task)
+    return _caller(task) if worker is None else worker
 
 
 def enclosing_workers() -> Iterator[Worker]:
     """The workers that the current Trio task is, or runs in a nursery below of, innermost first."""
-    task = trio.lowlevel.current_task()
-    while True:
+    task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+    while task is not None:
         worker = WORKERS.get(task)
+        if worker is None:
+            worker = _caller(task)
+            if worker is not None:
+                assert worker.trio_task is not None
+                task = worker.trio_task
         if worker is not None:
             yield worker
         nursery = task.parent_nursery
-        if nursery is None:
-            return
-        task = nursery.parent_task
+        task = None if nursery is None else nursery.parent_task
+
+
+def _caller(task: trio.lowlevel.Task) -> Worker | None:
+    """The worker whose thread had Trio start this task, if it is a system task for that."""
+    nursery = task.parent_nursery
+    if nursery is None or nursery.parent_task.parent_nursery is not None:
+        return None
+    worker = task.context.get(CALLER)
+    # It may be of another run of Trio, which began in the thread.
+    if worker is None or worker.trio_task not in WORKERS or not _same_run(worker, task):
+        return None
+    return worker
+
+
+def _same_run(worker: Worker, task: trio.lowlevel.Task) -> bool:
+    other = worker.trio_task
+    while other is not None and other.parent_nursery is not None:
+        other = other.parent_nursery.parent_task
+    return task.parent_nursery is not None and other is task.parent_nursery.parent_task

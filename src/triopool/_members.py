@@ -36,7 +36,9 @@ class Members(Calls):
 
     def __contains__(self, task: object) -> bool:
         """Whether ``task`` runs in this pool now, or was added."""
-        return isinstance(task, Task) and (task in self._added or task._host in self._members)
+        if not isinstance(task, Task):
+            return False
+        return task in self._added or (task._host is not None and task._host.is_of(self))
 
     def __iter__(self) -> Iterator[Task[Any]]:
         """Over a snapshot of the calls that run now."""
@@ -110,10 +112,9 @@ class Members(Calls):
             task.unlink(self._let_go)
             self._let_go(task)
             return
-        for worker in self._members:
-            if worker.task is task:
-                self._vacate(worker)
-                return
+        worker = task._host.seated() if task._host is not None and task in self else None
+        if worker is not None:
+            self._vacate(worker)
 
     # Killing
 

@@ -27,6 +27,15 @@ class Queue:
     """How many waits of triopool's a limiter has, over all pools that share it."""
 
     waiting: int = 0
+    # Called when a wait begins, or the limit has changed: some hold slots without looking around.
+    listeners: dict[Callable[[], None], None] = attrs.field(
+        init=False, factory=dict["Callable[[], None]", None]
+    )
+
+    def press(self) -> None:
+        """Have those look around who hold slots."""
+        for listener in list(self.listeners):
+            listener()
 
 
 # {id of a limiter that users share: (it, its queue)}
@@ -86,6 +95,8 @@ class Slots:
         self.waiting += 1
         self.queue.waiting += 1
         try:
+            if self.queue.listeners:
+                self.queue.press()
             with self.ticket(_always):
                 if self.shared:
                     await self._take_shared(seat)
@@ -115,6 +126,7 @@ class Slots:
     def resize(self, total: float) -> None:
         """Change how many there are."""
         self.limiter.total_tokens = total
+        self.queue.press()
         self.look_for_deadlock()
 
     def close(self) -> None:

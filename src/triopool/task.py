@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import attrs
 import trio
@@ -43,7 +43,7 @@ class Task(Call[T_co]):
     ============ ============ =====================================================
 
     Args:
-      func: an async function.
+      func: an async function, or a sync one for a `ThreadPool`.
       args: its positional arguments.
       kwargs: its keyword arguments.
 
@@ -51,8 +51,16 @@ class Task(Call[T_co]):
     runs.
     """
 
+    @overload
     def __init__(
         self, func: Callable[..., Awaitable[T_co]] | None = None, /, *args: Any, **kwargs: Any
+    ) -> None: ...
+
+    @overload
+    def __init__(self, func: Callable[..., T_co], /, *args: Any, **kwargs: Any) -> None: ...
+
+    def __init__(
+        self, func: Callable[..., Any] | None = None, /, *args: Any, **kwargs: Any
     ) -> None:
         if func is None and type(self).run is cast("Any", Task).run:
             raise TypeError("a Task needs an async function, or a subclass that overrides run()")

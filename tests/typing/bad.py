@@ -18,7 +18,6 @@ async def calls(pool: Pool) -> None:
     await pool.spawn(length)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     pool.spawn_nowait(length, text=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await pool.start(length)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    Task(sync_length, "a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def maps(pool: Pool, pile: GreenPile[int]) -> None:
