@@ -18,12 +18,12 @@ from trio.lowlevel import (
     current_task as current_trio_task,
 )
 
-from triopool._crew import Crew, NurseryLeftOpen
+from triopool._crew import TaskCrew
 from triopool._failures import bare_cancelled, is_in, shown, sift
 from triopool._inside import enclosing_workers
 from triopool._ledger import Ledger
 from triopool._line import Line
-from triopool._rows import TaskRows
+from triopool._worker import NurseryLeftOpen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 
     from trio.lowlevel import RaiseCancelT
 
-    from triopool._crew import Worker
+    from triopool._crew import Crew
     from triopool._series import Series
     from triopool._slots import Slots
+    from triopool._worker import Worker
     from triopool.task import Task
 
 
@@ -71,7 +72,7 @@ class Block:
     _manager: AbstractAsyncContextManager[trio.Nursery]
     _nursery: trio.Nursery
     _crew: Crew  # runs the calls
-    _clerks: Crew  # pulls rows, waits for slots and calls back, in Trio tasks
+    _clerks: TaskCrew  # pulls rows, waits for slots and calls back, in Trio tasks
     _members: dict[Worker, None]  # the workers that run a call now, in the order of their start
     _added: dict[Task[Any], object]  # {a task that another pool runs: the slot that it has here}
     _line: Line  # calls and feeders that wait for a slot in workers
@@ -105,7 +106,7 @@ class Block:
             raise RuntimeError(f"a {type(self).__name__} can be entered only once; make a new one")
         self._manager = trio.open_nursery(strict_exception_groups=True)
         self._nursery = await self._manager.__aenter__()
-        self._clerks = Crew(self, self._nursery, self._reuse, TaskRows)
+        self._clerks = TaskCrew(self, self._nursery, self._reuse)
         self._crew = self._hire_crew()
         self._state = OPEN
         return self

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from trio.lowlevel import RaiseCancelT
 
     from triopool._block import Block
-    from triopool._crew import Worker
     from triopool._ledger import Ledger
     from triopool._map import Map
     from triopool._slots import Slots
+    from triopool._worker import Worker
     from triopool.task import Task
 
 T_co = TypeVar("T_co", covariant=True)

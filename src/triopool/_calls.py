@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from trio.lowlevel import RaiseCancelT
 
-    from triopool._crew import Worker
+    from triopool._worker import Worker
 
 P = ParamSpec("P")
 T = TypeVar("T")

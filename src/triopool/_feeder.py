@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from trio.lowlevel import RaiseCancelT
 
     from triopool._block import Block
-    from triopool._crew import Worker
     from triopool._inputs import Inputs
     from triopool._series import Series
+    from triopool._worker import Worker
 
 
 @attrs.define(eq=False)

@@ -9,11 +9,11 @@ import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint, enable_ki_protection
 
 from triopool._call import ScopeHost
-from triopool._crew import nursery_left_open
 from triopool._failures import bare_cancelled, sift
+from triopool._worker import nursery_left_open
 
 if TYPE_CHECKING:
-    from triopool._crew import Worker
+    from triopool._worker import Worker
     from triopool.task import Task
 
 

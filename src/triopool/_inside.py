@@ -10,7 +10,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from triopool._crew import Worker
+    from triopool._worker import Worker
 
 # {the Trio task of a living worker: the worker}, over all pools and all runs
 WORKERS: dict[trio.lowlevel.Task, Worker] = {}

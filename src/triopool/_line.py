@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from trio.lowlevel import checkpoint
 
-from triopool._crew import Worker
+from triopool._worker import Worker
 
 if TYPE_CHECKING:
     from contextvars import Context

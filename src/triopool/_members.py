@@ -18,7 +18,7 @@ from triopool.task import Task
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from triopool._crew import Worker
+    from triopool._worker import Worker
 
 
 class Members(Calls):

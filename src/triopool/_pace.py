@@ -8,7 +8,7 @@ import attrs
 from trio.lowlevel import checkpoint
 
 if TYPE_CHECKING:
-    from triopool._crew import Worker
+    from triopool._worker import Worker
 
 # So many, over all workers of a pool.
 BUDGET = 64

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextvars import Context
 
-    from triopool._crew import Worker
+    from triopool._crew import TaskCrew
     from triopool._series import Series
+    from triopool._worker import Worker
 
 # What a worker does after a row: begin the next one that it has just taken, end, let the loop pass,
 # or get a fresh context first.
@@ -78,6 +79,7 @@ class TaskRows(Rows):
     the slot goes back after each row.
     """
 
+    crew: TaskCrew
     call: Callable[..., Awaitable[Any]] = attrs.field(init=False)  # func, checked
 
     def __attrs_post_init__(self) -> None:
@@ -98,7 +100,7 @@ class TaskRows(Rows):
 
     def launch(self, row: Any) -> Worker:
         series = self.series
-        worker = series.block._crew.assign(self.work, series.name, series.context.copy())
+        worker = self.crew.assign(self.work, series.name, series.context.copy())
         worker.row = row
         worker.index = series.taken
         series.taken += 1

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from trio.lowlevel import RaiseCancelT
 
     from triopool._block import Block
-    from triopool._crew import Worker
     from triopool._inputs import Inputs
     from triopool._rows import Rows
     from triopool._slots import Slots
+    from triopool._worker import Worker
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from triopool._crew import Worker
+    from triopool._worker import Worker
 
 
 @attrs.define(eq=False)

@@ -1,0 +1,40 @@
+"""The hooks of `threading.setprofile` and `threading.settrace`, in a thread for one call only."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def are_hooks_set() -> bool:
+    """Whether the next call in a thread has to be `hooked`."""
+    return threading.getprofile() is not None or threading.gettrace() is not None
+
+
+def hooked(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Make a call under the hooks that are set now, then put back those that the thread had.
+
+    The hooks see the call from its first line to its last, and nothing of what is around it.
+    """
+    trace: Any = sys.gettrace()
+    profile: Any = sys.getprofile()
+    sys.settrace(threading.gettrace() or trace)
+    sys.setprofile(threading.getprofile() or profile)
+    try:
+        return func(*args, **kwargs)
+    finally:
+        sys.setprofile(profile)
+        sys.settrace(trace)
+
+
+def drop_hooks() -> None:
+    """Take out of a new thread the hooks with which `threading.Thread` started it."""
+    sys.setprofile(None)
+    sys.settrace(None)
