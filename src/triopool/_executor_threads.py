@@ -86,9 +86,10 @@ class Threads:
         with self._lock:
             if not self._open:
                 self._refuse()
-            if self._growing:
-                self._grow()
+            thread = self._hire() if self._growing else None
             self.queue.put(item)
+            if thread is not None:
+                self._start(thread)
 
     def _refuse(self) -> NoReturn:
         if self.broken is not None:
@@ -96,13 +97,10 @@ class Threads:
         when = "shutdown" if self.closed else "interpreter shutdown"
         raise RuntimeError(f"cannot schedule new futures after {when}")
 
-    def _grow(self) -> None:
-        if self._queued + 1 - sum(done[0] for done in self._done) > len(self.all):
-            self._start()
-            self._growing = len(self.all) < self._most
+    def _hire(self) -> threading.Thread | None:
         self._queued += 1
-
-    def _start(self) -> None:
+        if self._queued - sum(done[0] for done in self._done) <= len(self.all):
+            return None
         done = [0]
         thread = threading.Thread(
             name=f"{self._prefix}_{len(self.all)}",
@@ -116,14 +114,22 @@ class Threads:
         self.all.add(thread)
         self._alive += 1
         self._done.append(done)
+        self._growing = len(self.all) < self._most
+        return thread
+
+    def _start(self, thread: threading.Thread) -> None:
         try:
             thread.start()
         except RuntimeError:  # the system gives no more
             self.all.discard(thread)
             self._alive -= 1
             self._done.pop()
+            self._growing = True
             _Interpreter.running.pop(thread)
-            raise
+            if not self.all:
+                self._drain()
+                self._queued = 0
+                raise
 
     # Ending
 
@@ -219,9 +225,7 @@ def _drop_all(items: deque[Item], broken: str | None = None) -> None:
             _drop_all(items, broken)
 
 
-def _work_without_hooks(
-    threads: Threads, queue: SimpleQueue[Item | None], done: list[int]
-) -> None:
+def _work_without_hooks(threads: Threads, queue: SimpleQueue[Item | None], done: list[int]) -> None:
     drop_hooks()
     work(threads, queue, done)
 

@@ -60,17 +60,15 @@ class Future(concurrent.futures.Future[T]):
           concurrent.futures.CancelledError: the future was cancelled.
           BaseException: what the call raised.
         """
+        failure = None
         try:
-            try:
-                return super().result(timeout)
-            except BaseException as error:
+            if super().exception(timeout) is not None:
                 failure = self._failure
-                if failure is None or failure.error is not error:
-                    raise
+            if failure is None:
+                return super().result(timeout)
             failure.throw()
         finally:
-            failure = None
-            del self  # the error's traceback holds this frame
+            del self, failure  # the error's traceback holds this frame
 
     # Awaiting it
 
@@ -120,15 +118,16 @@ class Future(concurrent.futures.Future[T]):
         """Cancel the call, which its executor will not begin, or fail it with BrokenThreadPool."""
         self._call = None
         if broken is None:
-            self.cancel()
-        if self.set_running_or_notify_cancel():
-            assert broken is not None
+            if self.cancel():
+                self.set_running_or_notify_cancel()
+        elif self.set_running_or_notify_cancel():
             error = BrokenThreadPool(broken)
             self._failure = caught(error)
             self.set_exception(error)
 
 
-def _call_links(future: Future[Any]) -> None:
+def _call_links(future: concurrent.futures.Future[Any]) -> None:
+    assert isinstance(future, Future)
     links = future._links
     for callback in list(links):
         try:
