@@ -7,6 +7,7 @@ from triopool._waiting import as_completed, wait
 from triopool.greenpool import GreenPile, GreenPool, GreenThread
 from triopool.pool import Group, Pool
 from triopool.task import Task, TaskStatus, current_task
+from triopool.threadpool import ThreadPool, ThreadPoolExecutor
 
 __all__ = [
     "GreenPile",
@@ -20,6 +21,8 @@ __all__ = [
     "Task",
     "TaskKilled",
     "TaskStatus",
+    "ThreadPool",
+    "ThreadPoolExecutor",
     "as_completed",
     "current_task",
     "imap",

@@ -71,6 +71,7 @@ class Block:
     _state: State
     _manager: AbstractAsyncContextManager[trio.Nursery]
     _nursery: trio.Nursery
+    _token: trio.lowlevel.TrioToken
     _crew: Crew  # runs the calls
     _clerks: TaskCrew  # pulls rows, waits for slots and calls back, in Trio tasks
     _members: dict[Worker, None]  # the workers that run a call now, in the order of their start
@@ -106,6 +107,7 @@ class Block:
             raise RuntimeError(f"a {type(self).__name__} can be entered only once; make a new one")
         self._manager = trio.open_nursery(strict_exception_groups=True)
         self._nursery = await self._manager.__aenter__()
+        self._token = trio.lowlevel.current_trio_token()
         self._clerks = TaskCrew(self, self._nursery, self._reuse)
         self._crew = self._hire_crew()
         self._state = OPEN

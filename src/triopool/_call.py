@@ -68,6 +68,10 @@ class Host(Protocol):
         """Take the call back, if it has not begun; whether that is so."""
         ...
 
+    def has_begun(self) -> bool:
+        """Whether the call is past waiting, though nobody has told its task."""
+        ...
+
     def holds_slot(self) -> bool:
         """Whether it needs no slot any more, for it has one, be it another's."""
         ...
@@ -94,6 +98,10 @@ class ScopeHost:
     def withdraw(self) -> bool:
         """What has begun is known to the call itself."""
         return True
+
+    def has_begun(self) -> bool:
+        """Its task is told."""
+        return False
 
     def holds_slot(self) -> bool:
         """A call in place is on the slot of its caller."""
@@ -203,6 +211,11 @@ class Call(Generic[T_co]):
         self._status = RUNNING
         self._started = True
         self._host = host
+
+    def _look(self) -> None:
+        """WAITING → RUNNING, for a row that a thread has begun meanwhile."""
+        if self._status is WAITING and self._host is not None and self._host.has_begun():
+            self._launch(self._host)
 
     def _succeed(self, value: Any) -> None:
         """RUNNING → SUCCEEDED."""

@@ -130,10 +130,10 @@ class Calls(Block):
     # How
 
     def _new(
-        self, func: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Task[T]:
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Task[Any]:
         self._check()
-        task: Task[T] = self.task_class(func, *args, **kwargs)
+        task: Task[Any] = self.task_class(func, *args, **kwargs)
         task._report = self._report
         task._slots = self._slots
         task._prepare(self._crew.prepare)

@@ -79,7 +79,7 @@ class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
     ) -> None:
         # The base class's __init__ would make a queue and locks which nobody uses.
         if max_workers is None:
-            cpus = getattr(os, "process_cpu_count", os.cpu_count)()
+            cpus: int | None = getattr(os, "process_cpu_count", os.cpu_count)()
             max_workers = min(32, (cpus or 1) + 4)
         if max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")

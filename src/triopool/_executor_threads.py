@@ -6,11 +6,12 @@ import logging
 import os
 import threading
 from collections import deque
+from concurrent.futures.thread import BrokenThreadPool
+from concurrent.futures.thread import BrokenThreadPool
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 from weakref import WeakSet
 
-from concurrent.futures.thread import BrokenThreadPool
 from trio.lowlevel import enable_ki_protection
 
 from triopool._futures import Future
@@ -33,10 +34,14 @@ class Item(Protocol):
 class _Interpreter:
     """What the executors of this process share."""
 
-    lock = threading.Lock()
-    exiting = False
-    running: dict[threading.Thread, Threads] = {}  # noqa: RUF012
-    known: WeakSet[Threads] = WeakSet()
+    def __init__(self) -> None:
+        self.lock = threading.Lock()  # of all that follows
+        self.exiting = False
+        self.running: dict[threading.Thread, Threads] = {}
+        self.known: WeakSet[Threads] = WeakSet()
+
+
+_interpreter = _Interpreter()
 
 
 class Threads:
@@ -63,8 +68,8 @@ class Threads:
         self.broken: str | None = None
         self._open = True  # neither closed nor broken, nor does the interpreter exit
         self._begin()
-        with _Interpreter.lock:
-            _Interpreter.known.add(self)
+        with _interpreter.lock:
+            _interpreter.known.add(self)
 
     def _begin(self) -> None:
         """Begin without threads: at first, and in the child of a fork, where they are gone."""
@@ -107,10 +112,10 @@ class Threads:
             target=_work_without_hooks,
             args=(self, self.queue, done),
         )
-        with _Interpreter.lock:
-            if _Interpreter.exiting:
+        with _interpreter.lock:
+            if _interpreter.exiting:
                 self._refuse()
-            _Interpreter.running[thread] = self
+            _interpreter.running[thread] = self
         self.all.add(thread)
         self._alive += 1
         self._done.append(done)
@@ -125,7 +130,7 @@ class Threads:
             self._alive -= 1
             self._done.pop()
             self._growing = True
-            _Interpreter.running.pop(thread)
+            _interpreter.running.pop(thread)
             if not self.all:
                 self._drain()
                 self._queued = 0
@@ -191,7 +196,7 @@ class Threads:
                     watchers, self._watchers = self._watchers, []
         for watcher in watchers:
             watcher.set_result(None)
-        _Interpreter.running.pop(threading.current_thread(), None)
+        _interpreter.running.pop(threading.current_thread(), None)
 
     # Waiting for the end
 
@@ -257,9 +262,9 @@ def work(threads: Threads, queue: SimpleQueue[Item | None], done: list[int]) -> 
 
 
 def _exit() -> None:
-    with _Interpreter.lock:
-        _Interpreter.exiting = True
-        running = dict(_Interpreter.running)
+    with _interpreter.lock:
+        _interpreter.exiting = True
+        running = dict(_interpreter.running)
     for threads in set(running.values()):
         threads.stop()
     for thread in running:
@@ -268,9 +273,9 @@ def _exit() -> None:
 
 
 def _after_fork_in_child() -> None:
-    _Interpreter.lock = threading.Lock()
-    _Interpreter.running.clear()
-    for threads in _Interpreter.known:
+    _interpreter.lock = threading.Lock()
+    _interpreter.running.clear()
+    for threads in _interpreter.known:
         threads._begin()
 
 

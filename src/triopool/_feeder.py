@@ -49,6 +49,8 @@ class Feeder:
     queued: bool = False  # it waits for a slot
     input_waits: int = 0  # how often the input itself waits for a slot of the same pool
     stalled: trio.lowlevel.Task | None = None  # its Trio task while there is no room
+    nudged: bool = False  # it is to look at its rows instead of waiting for a slot
+    scope: trio.CancelScope | None = None  # around such a wait
 
     @property
     def block(self) -> Block:
@@ -107,28 +109,36 @@ class Feeder:
 
     async def _pull_rows(self) -> None:
         series = self.series
+        rows = series.rows
         inputs = self.inputs
         pace = self.block._clerks.pace
         burst = BUDGET  # how many rows it may launch in one pass of the loop
         quiet = 0
         launched = 0
-        while not series.exhausted:
-            if not series.room():
-                await self._stall()
-                continue
+        while not series.exhausted or rows.queued:
+            self.nudged = False
+            rows.prefetch()
             row: Any = END
-            if inputs.is_async:
-                # No slot is held while input is awaited.
-                try:
-                    row = await inputs.pull_async()
-                except Exception as error:
-                    series.fail_input(error)
-                if row is END or series.exhausted:
+            if not rows.queued:
+                if series.exhausted:
                     break
+                if not series.room():
+                    await self._stall()
+                    continue
+                if inputs.is_async:
+                    # No slot is held while input is awaited.
+                    try:
+                        row = await inputs.pull_async()
+                    except Exception as error:
+                        series.fail_input(error)
+                    if row is END or series.exhausted:
+                        break
             await self._take_seat()
+            if self.seat is None and self.nudged:
+                continue
             if not self._may_launch():
                 break
-            if not inputs.is_async:
+            if row is END and not rows.queued:
                 if not series.room():
                     self._free_seat()
                     continue
@@ -147,6 +157,7 @@ class Feeder:
                 quiet = quiet + 1 if pace.spent == spent else 0
                 burst = BUDGET if quiet > 1 else 1
         series.exhausted = True
+        rows.prefetch()
 
     @enable_ki_protection
     async def _stall(self) -> None:
@@ -172,12 +183,19 @@ class Feeder:
             reschedule(self.stalled)
             self.stalled = None
 
+    def nudge(self) -> None:
+        """Threads want rows: pull some, before waiting for more slots."""
+        self.nudged = True
+        if self.scope is not None:
+            self.scope.cancel()
+        self.wake()
+
     @enable_ki_protection
     async def _take_seat(self) -> None:
         """Take a slot for the next row, or the member's own."""
         await self.block._line.up(self)
         seat = object()
-        while self.seat is None and not self.series.exhausted:
+        while self.seat is None and not self.nudged and self._has_rows():
             loan = self.loan
             if loan is not None and loan.free:
                 loan.user = self.worker
@@ -190,26 +208,34 @@ class Feeder:
             else:
                 self.seat = seat
 
+    def _has_rows(self) -> bool:
+        return not self.series.exhausted or self.series.rows.queued > 0
+
     def _may_launch(self) -> bool:
-        return self.seat is not None and not self.series.exhausted
+        return self.seat is not None and self._has_rows()
 
     async def _wait_for_seat(self, seat: object, loan: Loan | None) -> None:
         self.queued = True
         try:
             if self.block._slots.deadlocked():
                 self.series.fail_input(deadlock())
-            elif loan is None or loan.seat is None:
+                self.series.rows.withdraw()
+            elif (loan is None or loan.seat is None) and not self.series.rows.prefetches:
                 await self.block._slots.take(seat)
                 self.seat = seat
             else:
-                # Whichever comes first, a slot or the member's own.
+                # Whichever comes first: a slot, the member's own, or a nudge.
                 with trio.CancelScope() as scope:
-                    loan.waiting[scope] = None
+                    self.scope = scope
+                    if loan is not None:
+                        loan.waiting[scope] = None
                     try:
                         await self.block._slots.take(seat)
                         self.seat = seat
                     finally:
-                        loan.waiting.pop(scope, None)
+                        self.scope = None
+                        if loan is not None:
+                            loan.waiting.pop(scope, None)
         finally:
             self.queued = False
 

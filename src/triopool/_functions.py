@@ -86,6 +86,27 @@ def _call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any
     return func(*args, **kwargs)
 
 
+def check_sync(func: object) -> None:
+    """Raise a TypeError that says what to do, unless ``func`` is one that a thread can call."""
+    if is_async(func):
+        raise TypeError(
+            f"{name_of(func)} is an async function: a ThreadPool runs sync ones; use a Pool, or "
+            "trio.from_thread.run() in a sync function"
+        )
+    if inspect.iscoroutine(func):
+        check_callable(func)
+    if not callable(func):
+        raise TypeError(f"a function is needed here, not {func!r}; start(task) starts a Task")
+
+
+def not_sync(name: str) -> TypeError:
+    """The error for a function that returned a coroutine in a thread."""
+    return TypeError(
+        f"{name} returned a coroutine, so it is an async function: a ThreadPool runs sync "
+        "ones; use a Pool"
+    )
+
+
 def row_function(func: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     """``func`` in a form that the workers of a map can await, row after row."""
     if is_async(func):

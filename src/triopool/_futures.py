@@ -100,10 +100,8 @@ class Future(concurrent.futures.Future[T]):
             func, args, kwargs = self._call
             self._call = None
             try:
-                if are_hooks_set():
-                    result = hooked(func, *args, **kwargs)
-                else:
-                    result = func(*args, **kwargs)
+                hooks = are_hooks_set()
+                result = hooked(func, *args, **kwargs) if hooks else func(*args, **kwargs)
             except BaseException as error:
                 del func, args, kwargs
                 self._failure = caught(error)

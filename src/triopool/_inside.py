@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from triopool._worker import Worker
+    from triopool.task import Task
 
 # {the Trio task of a living worker: the worker}, over all pools and all runs
 WORKERS: dict[trio.lowlevel.Task, Worker] = {}
@@ -18,6 +20,15 @@ WORKERS: dict[trio.lowlevel.Task, Worker] = {}
 # The worker whose thread made a call, in the context of that call. What a thread has Trio run may
 # be a system task, which has this context, but is below no worker.
 CALLER: ContextVar[Worker] = ContextVar("triopool_caller")
+
+
+class Here(threading.local):
+    """What a thread is inside of that a pool made its call in."""
+
+    current: Callable[[], Task[Any] | None] | None = None
+
+
+HERE = Here()
 
 
 def own_worker() -> Worker | None:

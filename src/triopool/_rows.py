@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from operator import is_
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import attrs
 from trio.lowlevel import cancel_shielded_checkpoint, disable_ki_protection, enable_ki_protection
@@ -34,6 +34,8 @@ GO, LEAVE, BREATHE, RENEW = range(4)
 class Rows(abc.ABC):
     """The rows of one series that were pulled and are not over, and the workers that run them."""
 
+    prefetches: ClassVar[bool] = False  # rows may be pulled ahead of the slots
+
     series: Series[Any] = attrs.field(repr=False)  # until it is over
     workers: dict[Worker, None] = attrs.field(factory=dict["Worker", None], init=False)
 
@@ -42,8 +44,16 @@ class Rows(abc.ABC):
         """How many rows were pulled that no worker has yet."""
         return 0
 
-    def prefetch(self) -> None:  # noqa: B027  # most need not do anything
+    # Where rows are pulled ahead of the slots, there is more to do.
+
+    def prefetch(self) -> None:  # noqa: B027
         """Pull rows ahead of the slots, if this is of any use. The feeder asks for it."""
+
+    def withdraw(self) -> None:  # noqa: B027
+        """Begin no rows any more that were pulled ahead of the slots."""
+
+    def look_around(self) -> None:  # noqa: B027
+        """Somebody has begun to wait for a slot, or the limit has changed."""
 
     @abc.abstractmethod
     def running(self) -> int:

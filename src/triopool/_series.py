@@ -204,8 +204,9 @@ class Series(abc.ABC, Generic[T]):
 
     def feeder_left(self) -> None:
         """The feeder has ended; if nobody had told it to, it was cancelled from outside."""
-        if not self.exhausted:
+        if not self.exhausted or self.rows.queued:
             self.exhausted = self.killed = True
+            self.rows.withdraw()
         self.look_for_end()
 
     # For the rows

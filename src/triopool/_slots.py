@@ -150,6 +150,11 @@ class Slots:
         """Whether others wait, even those who use the limiter without triopool. Takes its time."""
         return self.limiter.statistics().tasks_waiting > own
 
+    def is_short(self, own: int) -> bool:
+        """Like `wanted`, but exact at this very moment, and taking its time."""
+        limiter = self.limiter
+        return self.look_around(own) or limiter.borrowed_tokens > limiter.total_tokens
+
     # Deadlocks
 
     def ticket(self, in_vain: Callable[[], bool]) -> AbstractContextManager[None]:

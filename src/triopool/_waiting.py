@@ -12,6 +12,7 @@ import attrs
 import trio
 from trio.lowlevel import ParkingLot, checkpoint, enable_ki_protection
 
+from triopool import _futures
 from triopool._inside import enclosing_workers
 from triopool.task import Task
 
@@ -32,6 +33,8 @@ class _Arrivals(Generic[W]):
     objects: list[W]  # each once
     done: deque[W] = attrs.field(init=False, factory=deque["W"])
     pending: dict[W, None] = attrs.field(init=False, factory=dict["W", None])
+    # Futures that other threads said are done.
+    _inbox: deque[W] = attrs.field(init=False, factory=deque["W"])
     _lot: ParkingLot = attrs.field(init=False, factory=ParkingLot)
     token: trio.lowlevel.TrioToken = attrs.field(
         init=False, factory=trio.lowlevel.current_trio_token
@@ -46,6 +49,8 @@ class _Arrivals(Generic[W]):
             self.pending[each] = None
             if isinstance(each, Task):
                 each._link(self._arrive, None)
+            elif isinstance(each, _futures.Future):
+                each._link(self._arrive_from_thread)
             else:
                 each.add_done_callback(self._arrive_from_thread)
 
@@ -57,19 +62,26 @@ class _Arrivals(Generic[W]):
             self._lot.unpark_all()
 
     def _arrive_from_thread(self, future: Any) -> None:
+        self._inbox.append(future)
         if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self.token:
-            self._arrive(future)
+            self._open_inbox()
             return
         try:
-            self.token.run_sync_soon(self._arrive, future)
+            self.token.run_sync_soon(self._open_inbox, idempotent=True)
         except trio.RunFinishedError:
             pass
+
+    def _open_inbox(self) -> None:
+        while self._inbox:
+            self._arrive(self._inbox.popleft())
 
     def close(self) -> None:
         """Nobody wants to know any more."""
         for each in self.pending:
             if isinstance(each, Task):
                 each._unlink(self._arrive)
+            elif isinstance(each, _futures.Future):
+                each._unlink(self._arrive_from_thread)
         self.pending.clear()
         self.done.clear()
         self.objects.clear()

@@ -301,6 +301,10 @@ class Worker:
         """What has begun is known to the call itself."""
         return True
 
+    def has_begun(self) -> bool:
+        """Its task is told."""
+        return False
+
     def holds_slot(self) -> bool:
         """Whether it has a slot."""
         return self.seat is not None

@@ -11,7 +11,7 @@ from trio.lowlevel import disable_ki_protection, enable_ki_protection
 from triopool._call import FAILED, KILLED, OVER, SUCCEEDED, Call, TaskStatus
 from triopool._exceptions import TaskKilled
 from triopool._failures import as_verdict
-from triopool._inside import enclosing_workers
+from triopool._inside import HERE, enclosing_workers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -67,7 +67,7 @@ class Task(Call[T_co]):
         super().__init__(func, args, kwargs)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name} {self._status.name} at {id(self):#x}>"
+        return f"<{type(self).__name__} {self.name} {self.status.name} at {id(self):#x}>"
 
     @disable_ki_protection
     async def run(self) -> T_co:
@@ -106,11 +106,13 @@ class Task(Call[T_co]):
     @property
     def status(self) -> TaskStatus:
         """Where it stands, a `TaskStatus`."""
+        self._look()
         return self._status
 
     @property
     def started(self) -> bool:
         """Whether it ever got a slot."""
+        self._look()
         return self._started
 
     def successful(self) -> bool:
@@ -274,11 +276,11 @@ class Task(Call[T_co]):
 def current_task() -> Task[Any] | None:
     """The task that one is inside of: the innermost call around the running code, or None.
 
-    Being in a nursery that the call opened counts as inside. Code that is in no pool's call, and
-    code outside of Trio, is inside of none.
+    Being in a nursery that the call opened counts as inside, and so does being in the thread that a
+    `ThreadPool` makes the call in. Other code is inside of none.
     """
     if not trio.lowlevel.in_trio_task():
-        return None
+        return None if HERE.current is None else HERE.current()
     for worker in enclosing_workers():
         task = worker.innermost()
         if task is not None:

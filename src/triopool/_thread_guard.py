@@ -1,0 +1,54 @@
+"""Telling those who call a pool from a thread of their own what to write."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from triopool._base import BasePool
+
+C = TypeVar("C", bound="type[BasePool]")
+
+
+def in_trio_only(cls: C) -> C:
+    """Have the methods of a class of pools, and what can be set, refuse other threads."""
+    for name in dir(cls):
+        member = inspect.getattr_static(cls, name)
+        if name.startswith("_"):
+            continue
+        if isinstance(member, property):
+            if member.fset is not None:
+                setattr(cls, name, member.setter(_guard(member.fset, "run_sync")))
+        elif inspect.isfunction(member):
+            how = "run" if inspect.iscoroutinefunction(member) else "run_sync"
+            setattr(cls, name, _guard(member, how))
+    return cls
+
+
+def _is_in_run_of(pool: BasePool) -> bool:
+    lowlevel = trio.lowlevel
+    return lowlevel.in_trio_run() and lowlevel.current_trio_token() is pool._token
+
+
+def _guard(method: Callable[..., Any], how: str) -> Callable[..., Any]:
+    name = method.__name__
+
+    @functools.wraps(method)
+    def guarded(self: BasePool, *args: Any, **kwargs: Any) -> Any:
+        # A pool that is not open says so itself.
+        if hasattr(self, "_clerks") and not _is_in_run_of(self):
+            raise RuntimeError(
+                f"{name} was called in a thread other than Trio's: write "
+                f"trio.from_thread.{how}(pool.{name}, ...) there"
+            )
+        return method(self, *args, **kwargs)
+
+    if how == "run" and hasattr(inspect, "markcoroutinefunction"):
+        inspect.markcoroutinefunction(guarded)
+    return guarded

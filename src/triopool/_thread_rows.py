@@ -1,0 +1,266 @@
+"""How the rows of a map run in threads: from one queue that is filled a little ahead of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+from trio.lowlevel import enable_ki_protection
+
+from triopool._errands import ThreadCall
+from triopool._failures import Failure, caught, sift
+from triopool._inputs import END
+from triopool._inside import CALLER
+from triopool._map import Map
+from triopool._rows import Rows
+from triopool.task import Task
+
+if TYPE_CHECKING:
+    from triopool._threads import Threads, ThreadWorker
+    from triopool._worker import Worker
+
+# At most so many rows wait in the queue, and more than one only while whole batches of them come
+# back within so many seconds. This is a matter of speed alone.
+FARTHEST = 64
+QUICK = 0.002
+
+
+@attrs.define(eq=False)
+class ThreadRows(Rows):
+    """Rows of sync functions: an `Errand` that several threads share.
+
+    The feeder pulls the first rows, one for each slot that it gets. From then on rows are pulled a
+    little ahead: those of builtin iterables when calls have come back, others by the feeder, whom
+    that wakes. A thread that finds the queue empty comes back idle; it keeps its slot only if there
+    are more rows at once.
+    """
+
+    crew: Threads
+    queue: deque[ThreadCall] = attrs.field(factory=deque[ThreadCall], init=False)
+    idle: list[ThreadWorker] = attrs.field(factory=list["ThreadWorker"], init=False)
+    halted: bool = attrs.field(default=False, init=False)
+    pressed: bool = attrs.field(default=False, init=False)
+    halts_on_error: bool = attrs.field(init=False)
+    own_run: bool = attrs.field(init=False)  # the task class has a `run` of its own
+    unsettled: int = attrs.field(default=0, init=False)  # rows pulled and not over
+    ahead: int = attrs.field(default=1, init=False)  # so many rows are to wait in the queue
+    filled_at: float = attrs.field(default=0.0, init=False)
+
+    prefetches = True
+
+    def __attrs_post_init__(self) -> None:
+        series = self.series
+        self.own_run = series.task_class.run is not cast("Any", Task).run
+        self.halts_on_error = isinstance(series, Map) and not series.return_exceptions
+
+    # In the thread
+
+    def make(self, call: ThreadCall) -> Any:
+        """Make the call."""
+        series = self.series
+        context = series.context.copy()
+        if self.crew.abandons:
+            context.run(CALLER.set, cast("ThreadWorker", call.claimer))
+        if self.own_run:
+            return context.run(cast("Any", self.task_of(call)).run)
+        if series.inputs.starred:
+            return context.run(cast("Any", series.func), *call.row)
+        return context.run(cast("Any", series.func), call.row)
+
+    def task_of(self, call: ThreadCall) -> Task[Any]:
+        """The task for a row, made when somebody looks, maybe in its thread."""
+        if call.task is None:
+            task = self.series.make_task(call.row)
+            task._queue(self.series.slots, call)
+            with self.crew.lock:
+                if call.task is None:
+                    call.task = task
+        return call.task
+
+    # For the series and its feeder
+
+    @property
+    def queued(self) -> int:
+        return len(self.queue)
+
+    def running(self) -> int:
+        return self.unsettled
+
+    def tasks(self) -> list[Task[Any]]:
+        if not self.unsettled:
+            return []
+        with self.crew.lock:
+            calls = list(self.queue)
+            calls += [each for each in self.crew.arrivals if isinstance(each, ThreadCall)]
+            workers = cast("dict[ThreadWorker, None]", self.workers)
+            calls += [worker.claimed for worker in workers if worker.claimed is not None]
+        own = sorted((call for call in calls if call.errand is self), key=lambda call: call.index)
+        return [self.task_of(call) for call in own]
+
+    def launch(self, row: Any) -> Worker:
+        if row is not END:
+            self._enqueue(row)
+        worker = self.crew.take()
+        self.workers[worker] = None
+        worker.send(self)
+        return worker
+
+    def prefetch(self) -> None:
+        series = self.series
+        if series.inputs.direct or series.inputs.is_async or not self.workers:
+            return
+        self._fill()
+        self._dispatch(waits=False)
+
+    @enable_ki_protection
+    def withdraw(self) -> None:
+        with self.crew.lock:
+            withdrawn = list(self.queue)
+            self.queue.clear()
+        self.unsettled -= len(withdrawn)
+        for call in withdrawn:
+            if call.task is not None:
+                call.task._die()
+        self._dispatch(waits=False)
+
+    @enable_ki_protection
+    def stop(self, reason: str) -> None:
+        with self.crew.lock:
+            workers = cast("dict[ThreadWorker, None]", self.workers)
+            hit = [worker for worker in workers if worker.claimed is not None]
+            for worker in hit:
+                worker.hit = True
+        for worker in hit:
+            worker.scope.cancel(reason=reason)
+        self.withdraw()
+
+    @enable_ki_protection
+    def leave(self, worker: Worker) -> None:
+        del self.workers[worker]
+        if self.queue:
+            self.series.feeder.wake()
+        self.series.look_for_end()
+
+    def handle(self, worker: Worker) -> Task[Any] | None:
+        call = cast("ThreadWorker", worker).claimed
+        return None if call is None else self.task_of(call)
+
+    def look_around(self) -> None:
+        if self.workers and self.series.slots.wanted(self.series.feeder.queued):
+            self.pressed = True
+
+    # For the tasks of rows
+
+    def take_back(self, call: ThreadCall) -> bool:
+        """Take a row out of the queue; whether it was still there."""
+        with self.crew.lock:
+            if call not in self.queue:
+                return False
+            self.queue.remove(call)
+        return True
+
+    def stop_row(self, call: ThreadCall, reason: str) -> None:
+        """Cancel a row; if it was taken back, it is over."""
+        claimer = call.claimer
+        if claimer is None:
+            assert call.task is not None
+            self._settle_failure(call, call.task._outcome())
+            self.review()
+        else:
+            claimer.stop_call(call, reason)
+
+    # When something has arrived
+
+    def settle(self, call: ThreadCall) -> None:
+        """Take the result of a row, or its error."""
+        task = call.task
+        if call.error is not None:
+            _, rest = sift(call.error)
+            self._settle_failure(call, self._kill_failure(call) if rest is None else caught(rest))
+            return
+        self.unsettled -= 1
+        if task is not None:
+            task._succeed(call.value)
+        self.series.put(call.index, call.value)
+
+    def lose(self, call: ThreadCall) -> None:
+        """A row was left behind, so it is over."""
+        self._settle_failure(call, self._kill_failure(call))
+
+    def _kill_failure(self, call: ThreadCall) -> Failure:
+        return self.series.kill_failure() if call.task is None else call.task._outcome()
+
+    def _settle_failure(self, call: ThreadCall, failure: Failure) -> None:
+        self.unsettled -= 1
+        task = call.task
+        self.series.settle(call.index, None if task is None or task.ready() else task, failure)
+        if self.halts_on_error:
+            self.withdraw()
+
+    def fail_to_start(self, error: Exception) -> None:
+        """There is no thread for its rows."""
+        self.series.fail_input(error)
+        self.stop("no thread could be started")
+
+    def review(self) -> None:
+        """Fill the queue again, wake threads for it, and let those go that have nothing to do."""
+        if not self.workers:
+            return
+        series = self.series
+        feeder = series.feeder
+        self._adapt()
+        while (pressed := series.slots.is_short(feeder.queued)) and self.idle:
+            self.idle.pop().rest()
+            if series.over:
+                return
+        self.pressed = pressed
+        waits = False
+        if not (pressed or series.exhausted or series.inputs.is_async) and series.room():
+            if series.inputs.direct:
+                self._fill()
+            else:
+                feeder.nudge()
+                waits = feeder.worker is not None
+        self._dispatch(waits=waits)
+        if series.exhausted and not self.queue:
+            feeder.no_more()
+
+    def _adapt(self) -> None:
+        quick = perf_counter() - self.filled_at < QUICK
+        if not quick:
+            self.ahead = 1
+        elif not self.queue:
+            self.ahead = min(2 * self.ahead, FARTHEST)
+
+    def _fill(self) -> None:
+        """Pull rows until enough of them wait."""
+        series = self.series
+        if len(self.queue) < self.ahead:
+            self.filled_at = perf_counter()
+        while len(self.queue) < self.ahead and not series.exhausted and series.room():
+            row = series.pull()
+            if row is END:
+                break
+            self._enqueue(row)
+
+    def _enqueue(self, row: Any) -> None:
+        series = self.series
+        self.queue.append(ThreadCall(self, row, series.taken))
+        series.taken += 1
+        self.unsettled += 1
+
+    def _dispatch(self, *, waits: bool) -> None:
+        """Wake an idle thread if rows wait, which wakes the next; let those go who are too many."""
+        with self.crew.lock:
+            fit = [worker for worker in self.idle if worker.is_fit()]
+            wanted = 0 if self.halted else len(self.queue)
+            going = fit[:wanted]
+            waiting = fit[wanted:] if waits else []
+            leaving = [worker for worker in self.idle if worker not in going + waiting]
+            self.idle = going[1:] + waiting
+        if going:
+            going[0].inbox.put(self)
+        for worker in leaving:
+            worker.rest()

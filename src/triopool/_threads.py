@@ -1,0 +1,387 @@
+"""The crew of a thread pool: workers whose Trio tasks each host a thread that makes the calls."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
+from queue import SimpleQueue
+from threading import Lock
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+
+import attrs
+import trio
+from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
+
+from triopool._crew import Crew
+from triopool._errands import LoneErrand, ThreadCall, function_of
+from triopool._failures import sift
+from triopool._functions import check_sync, not_sync
+from triopool._hooks import are_hooks_set, hooked
+from triopool._inside import HERE
+from triopool._thread_rows import ThreadRows
+from triopool._worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+
+    from triopool._errands import Errand
+    from triopool._rows import Rows
+    from triopool._series import Series
+    from triopool.task import Task
+
+Arrival: TypeAlias = "ThreadCall | ThreadWorker"
+
+
+@attrs.define(eq=False)
+class Threads(Crew):
+    """The threads of one pool.
+
+    A thread claims a call, makes it and deposits it, with what became of it. The first deposit
+    after a look wakes Trio's loop, which then settles everything that has arrived by that time.
+    """
+
+    abandons: bool
+    threads: dict[ThreadWorker, None] = attrs.field(factory=dict["ThreadWorker", None], init=False)
+    idle: dict[ThreadWorker, None] = attrs.field(factory=dict["ThreadWorker", None], init=False)
+    surplus: int = attrs.field(default=0, init=False)  # so many are to go home once they are idle
+    hired: int = attrs.field(default=0, init=False)  # for their names
+    token: trio.lowlevel.TrioToken = attrs.field(
+        factory=trio.lowlevel.current_trio_token, init=False
+    )
+    # The pool has a limiter already.
+    unlimited: trio.CapacityLimiter = attrs.field(
+        factory=partial(trio.CapacityLimiter, math.inf), init=False
+    )
+
+    lock: Lock = attrs.field(factory=Lock, init=False)
+    # Under the lock: what has happened in threads, and whether the loop was told so.
+    arrivals: list[Arrival] = attrs.field(factory=list[Arrival], init=False)
+    announced: bool = attrs.field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.block._slots.queue.listeners[self.look_around] = None
+
+    def check(self, func: object) -> None:
+        check_sync(func)
+
+    def prepare(self, func: Callable[..., Any], *_: object) -> None:
+        check_sync(func)
+
+    # Handing out work
+
+    @enable_ki_protection
+    def begin(self, task: Task[Any], seat: object, context: Context | None = None) -> Worker:
+        worker = self.take()
+        worker.task = task
+        worker.seat = seat
+        worker.send(LoneErrand(worker, task, copy_context() if context is None else context))
+        return worker
+
+    def rows_of(self, series: Series[Any]) -> Rows:
+        return ThreadRows(series, self)
+
+    def take(self) -> ThreadWorker:
+        """An idle worker, or a new one."""
+        return self.idle.popitem()[0] if self.idle else self.hire_thread()
+
+    def hire_thread(self) -> ThreadWorker:
+        """A new worker, which can be sent on its first errand before its thread has started."""
+        self.hired += 1
+        name = f"{self.block._label} #{self.hired}"
+        worker = ThreadWorker(self.block._clerks, None, name, home=self)
+        self.threads[worker] = None
+        self.hire(worker, self.context.copy())
+        return worker
+
+    def look_around(self) -> None:
+        """Somebody waits for a slot, or there are fewer: let go of what is too much."""
+        for series in self.block._series:
+            series.rows.look_around()
+        self.trim()
+
+    # Getting it back
+
+    def announce(self, what: Callable[..., object], *args: Any) -> None:
+        """Have Trio's loop do something. This runs in a thread."""
+        with suppress(trio.RunFinishedError):  # which leaves nobody behind to hear of it
+            self.token.run_sync_soon(what, *args)
+
+    @enable_ki_protection
+    def flush(self) -> None:
+        """Settle what has arrived, and find out how to go on."""
+        with self.lock:
+            arrivals, self.arrivals = self.arrivals, []
+            self.announced = False
+        errands: dict[Errand, None] = {}
+        for arrival in arrivals:
+            if isinstance(arrival, ThreadCall):
+                errands[arrival.errand] = None
+                if arrival.claimer is not None and arrival.claimer.ends:
+                    self.threads.pop(arrival.claimer, None)
+                try:
+                    arrival.errand.settle(arrival)
+                except BaseException as error:  # of a callback, and nothing that can be collected
+                    self.nursery.start_soon(_raise, error)
+            elif arrival.errand is not None and not arrival.left:
+                errands[arrival.errand] = None
+                arrival.errand.idle.append(arrival)
+        for errand in errands:
+            errand.review()
+
+    @enable_ki_protection
+    def free(self, worker: ThreadWorker) -> None:
+        """A thread that was left behind has come to its end."""
+        self.threads.pop(worker, None)
+        seat, worker.orphan = worker.orphan, None
+        if seat is not None:
+            self.block._pass_on(seat, worker)
+
+    # Growing and shrinking
+
+    def has_too_many(self) -> bool:
+        """Whether an idle thread is to go home."""
+        if self.dismissed or len(self.threads) > self.block._slots.limiter.total_tokens:
+            return True
+        if self.surplus:
+            self.surplus -= 1
+            return True
+        return False
+
+    def trim(self) -> None:
+        """Send idle threads home that are too many."""
+        while self.idle and self.has_too_many():
+            self.take().go_home()
+
+    @enable_ki_protection
+    def resize(self, size: int) -> None:
+        """Have so many threads, as soon as those that are too many have nothing to do."""
+        self.surplus = max(0, len(self.threads) - size)
+        self.trim()
+        while len(self.threads) < size:
+            self.idle[self.hire_thread()] = None
+
+    @enable_ki_protection
+    def dismiss(self) -> None:
+        self.dismissed = True
+        self.block._slots.queue.listeners.pop(self.look_around, None)
+        self.trim()
+
+
+async def _raise(error: BaseException) -> NoReturn:
+    """Take the pool down with an error, as it would do that left a call in a Trio task."""
+    try:
+        raise error
+    finally:
+        del error
+
+
+@attrs.define(eq=False)
+class ThreadWorker(Worker):
+    """A Trio task that hosts a thread, which goes on one errand after the other.
+
+    A kill of the call that the thread makes cancels the scope of the Trio task, for the thread to
+    ask about. Both end with that call, for they would still be cancelled in the next one.
+    """
+
+    home: Threads = attrs.field(kw_only=True)
+    inbox: SimpleQueue[Errand | None] = attrs.field(
+        factory=SimpleQueue["Errand | None"], init=False
+    )
+    errand: Errand | None = None  # what the thread was sent for
+    # Under the lock of the crew; and `hit` is set under it.
+    claimed: ThreadCall | None = None  # what the thread makes now
+    ends: bool = False  # the thread claims no more calls
+    left: bool = False  # the Trio task has ended, maybe without the thread
+    fatal: BaseException | None = None  # what the thread takes the pool down with
+    orphan: object | None = None  # the slot that the thread still has when it was left behind
+
+    async def _work(self) -> None:
+        try:
+            await self.host(self.live)
+        except Exception as error:
+            if self.errand is None:
+                raise
+            self.errand.fail_to_start(error)
+        await checkpoint_if_cancelled()  # of which the thread may not have said anything
+
+    async def host(self, func: Callable[[], Any]) -> Any:
+        """Call a function in a thread of Trio's."""
+        return await trio.to_thread.run_sync(
+            func,
+            thread_name=self.name,
+            abandon_on_cancel=self.home.abandons,
+            limiter=self.home.unlimited,
+        )
+
+    def send(self, errand: Errand) -> None:
+        """Send the thread on an errand."""
+        self.errand = errand
+        self.inbox.put(errand)
+
+    def rest(self) -> None:
+        """The thread is back from its errand, and idle."""
+        home = self.home
+        self.errand = None
+        self._done()
+        if home.has_too_many():
+            self.go_home()
+        else:
+            home.idle[self] = None
+
+    def go_home(self) -> None:
+        """End, thread and all."""
+        self.home.threads.pop(self, None)
+        self.inbox.put(None)
+
+    def is_fit(self) -> bool:
+        """Whether it may go on with rows."""
+        return self.seat is not None and self.lent is None and not self.home.dismissed
+
+    # In the thread
+
+    def live(self) -> None:
+        """Go on errands until there are no more."""
+        HERE.current = self.current
+        try:
+            while not self.ends and (errand := self.inbox.get()) is not None:
+                self.serve(errand)
+                del errand  # keep nothing alive while it waits
+        finally:
+            HERE.current = None
+        if self.fatal is not None:
+            raise self.fatal
+
+    def serve(self, errand: Errand) -> None:
+        """Make calls as long as there is one that nobody has claimed."""
+        call = self.claim(errand, None)
+        while call is not None:
+            try:
+                if are_hooks_set():
+                    call.value = hooked(errand.make, call)
+                else:
+                    call.value = errand.make(call)
+                if type(call.value) is CoroutineType:
+                    call.value.close()
+                    raise not_sync(call.value.__qualname__)
+            except BaseException as error:
+                call.error = error
+            call = self.claim(errand, call)
+
+    def claim(self, errand: Errand, done: ThreadCall | None) -> ThreadCall | None:
+        """Deposit a call that is done, and claim the next one."""
+        home = self.home
+        call = follower = None
+        with home.lock:
+            if done is not None:
+                if self.left:
+                    self.ends = True
+                    home.announce(home.free, self)
+                    return None
+                home.arrivals.append(done)
+                if done.error is not None:
+                    self.look_at(done.error)
+                    errand.halted |= errand.halts_on_error
+            self.ends |= self.hit or self.left
+            if not (self.ends or errand.halted or (errand.pressed and self.loan is None)) and (
+                errand.queue
+            ):
+                call = errand.queue.popleft()
+                call.claimer = self
+                if errand.queue and errand.idle:
+                    follower = errand.idle.pop()
+            elif not self.ends:
+                home.arrivals.append(self)
+            self.claimed = call
+            announces = bool(home.arrivals) and not home.announced
+            home.announced |= announces
+        if announces:
+            home.announce(home.flush)
+        if follower is not None:
+            follower.inbox.put(errand)
+        return call
+
+    def look_at(self, error: BaseException) -> None:
+        """Whether the thread can go on after an error."""
+        cancelled, rest = sift(error)
+        if rest is not None and not isinstance(rest, Exception):
+            self.fatal = rest
+        self.ends |= cancelled or self.fatal is not None
+
+    def current(self) -> Task[Any] | None:
+        """The task of the call that the thread makes."""
+        call = self.claimed
+        return None if call is None else call.errand.task_of(call)
+
+    # In Trio's thread
+
+    @enable_ki_protection
+    def stop(self, reason: str) -> None:
+        """Cancel the only call of its errand; if that was taken back, its slot is free."""
+        call = self.claimed
+        if call is not None:
+            self.stop_call(call, reason)
+        elif self.task is not None and self.task.ready():
+            self.over()
+
+    def stop_call(self, call: ThreadCall, reason: str) -> None:
+        """Cancel a call, unless the thread is done with it."""
+        with self.home.lock:
+            if self.claimed is not call:
+                return
+            self.hit = True
+        self.scope.cancel(reason=reason)
+
+    def withdraw(self) -> bool:
+        """Take the only call of its errand back, if the thread has not claimed it."""
+        errand = self.errand
+        with self.home.lock:
+            if errand is None or not errand.queue:
+                return False
+            errand.queue.clear()
+        return True
+
+    def handle(self) -> Task[Any] | None:
+        return self.task if self.series is None else self.series.rows.handle(self)
+
+    def runs(self, task: object) -> bool:
+        call = self.claimed
+        return (call is not None and call.task is task) or task in self.inner
+
+    async def invoke(self, task: Task[Any]) -> Any:
+        def make() -> Any:
+            HERE.current = lambda: task
+            try:
+                func = function_of(task)
+                if are_hooks_set():
+                    return hooked(func, *task._args, **task._kwargs)
+                return func(*task._args, **task._kwargs)
+            finally:
+                HERE.current = None
+
+        return await self.host(make)
+
+    def _leave(self) -> None:
+        home = self.home
+        with home.lock:
+            self.left = True
+            call = self.claimed
+        home.flush()  # what it has deposited until now
+        self.inbox.put(None)
+        home.idle.pop(self, None)
+        errand, self.errand = self.errand, None
+        if errand is not None and self in errand.idle:
+            errand.idle.remove(self)
+        if call is None:
+            home.threads.pop(self, None)
+        else:
+            # Left behind: the slot comes back with the thread.
+            self.orphan, self.seat = self.seat, None
+            home.block._members.pop(self, None)
+            call.errand.lose(call)
+        super()._leave()
+        if errand is not None:
+            errand.review()
