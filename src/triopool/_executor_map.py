@@ -59,10 +59,7 @@ class Row(Generic[T]):
         if func is None or args is None:
             return
         try:
-            if are_hooks_set():
-                self._value = hooked(func, *args)
-            else:
-                self._value = func(*args)
+            self._value = hooked(func, *args) if are_hooks_set() else func(*args)
         except BaseException as error:
             self._failure = caught(error)
         del func, args

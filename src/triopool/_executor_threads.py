@@ -7,7 +7,6 @@ import os
 import threading
 from collections import deque
 from concurrent.futures.thread import BrokenThreadPool
-from concurrent.futures.thread import BrokenThreadPool
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 from weakref import WeakSet
@@ -109,7 +108,7 @@ class Threads:
         done = [0]
         thread = threading.Thread(
             name=f"{self._prefix}_{len(self.all)}",
-            target=_work_without_hooks,
+            target=work,
             args=(self, self.queue, done),
         )
         with _interpreter.lock:
@@ -230,13 +229,10 @@ def _drop_all(items: deque[Item], broken: str | None = None) -> None:
             _drop_all(items, broken)
 
 
-def _work_without_hooks(threads: Threads, queue: SimpleQueue[Item | None], done: list[int]) -> None:
-    drop_hooks()
-    work(threads, queue, done)
-
-
 def work(threads: Threads, queue: SimpleQueue[Item | None], done: list[int]) -> None:
     """What a thread does, from its start to its end."""
+    if threads.inside():
+        drop_hooks()
     try:
         if threads._initializer is not None:
             try:

@@ -23,15 +23,17 @@ def hooked(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
 
     The hooks see the call from its first line to its last, and nothing of what is around it.
     """
-    trace: Any = sys.gettrace()
-    profile: Any = sys.getprofile()
-    sys.settrace(threading.gettrace() or trace)
-    sys.setprofile(threading.getprofile() or profile)
+    old_trace: Any = sys.gettrace()
+    old_profile: Any = sys.getprofile()
+    trace = threading.gettrace() or old_trace
+    profile = threading.getprofile() or old_profile
+    sys.settrace(trace)
+    sys.setprofile(profile)
     try:
         return func(*args, **kwargs)
     finally:
-        sys.setprofile(profile)
-        sys.settrace(trace)
+        sys.setprofile(old_profile)
+        sys.settrace(old_trace)
 
 
 def drop_hooks() -> None:

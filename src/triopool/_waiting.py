@@ -61,6 +61,7 @@ class _Arrivals(Generic[W]):
             self.done.append(each)
             self._lot.unpark_all()
 
+    @enable_ki_protection
     def _arrive_from_thread(self, future: Any) -> None:
         self._inbox.append(future)
         if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self.token:
@@ -71,6 +72,7 @@ class _Arrivals(Generic[W]):
         except trio.RunFinishedError:
             pass
 
+    @enable_ki_protection
     def _open_inbox(self) -> None:
         while self._inbox:
             self._arrive(self._inbox.popleft())
