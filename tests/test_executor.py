@@ -309,6 +309,24 @@ def test_an_error_of_a_call_is_raised_as_often_as_one_asks_and_does_not_grow(
     assert len(set(lengths)) == 1
 
 
+def test_asking_for_an_error_while_another_is_handled_does_not_join_them(
+    executor: ThreadPoolExecutor, gate: Gate
+) -> None:
+    def call() -> None:
+        gate()
+        fail()
+
+    future = executor.submit(call)
+    try:
+        raise KeyError
+    except KeyError:
+        gate.open()
+        for _ in range(2):
+            with pytest.raises(ValueError, match="no") as caught:
+                future.result()
+            assert caught.value.__context__ is None
+
+
 def test_the_traceback_of_an_error_shows_no_frame_of_the_threads(
     executor: ThreadPoolExecutor,
 ) -> None:

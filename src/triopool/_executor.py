@@ -135,7 +135,7 @@ class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
           RuntimeError: the executor is shut down, or the interpreter exits.
           BrokenThreadPool: the initializer failed.
         """
-        future = Future[T]()
+        future: Future[T] = Future()
         future._call = fn, args, kwargs
         self._pool.put(future)
         return future

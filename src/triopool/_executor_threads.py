@@ -7,6 +7,7 @@ import os
 import threading
 from collections import deque
 from concurrent.futures.thread import BrokenThreadPool
+from operator import itemgetter
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 from weakref import WeakSet
@@ -19,6 +20,7 @@ from triopool._hooks import drop_hooks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_first: Callable[[list[int]], int] = itemgetter(0)
 logger = logging.getLogger("concurrent.futures")  # where people look for it
 
 
@@ -103,7 +105,7 @@ class Threads:
 
     def _hire(self) -> threading.Thread | None:
         self._queued += 1
-        if self._queued - sum(done[0] for done in self._done) <= len(self.all):
+        if self._queued - sum(map(_first, self._done)) <= len(self.all):
             return None
         done = [0]
         thread = threading.Thread(

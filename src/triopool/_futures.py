@@ -35,6 +35,7 @@ class Future(concurrent.futures.Future[T]):
     # (function, args, kwargs) of a call that has not begun
     _call: tuple[Callable[..., T], tuple[Any, ...], dict[str, Any]] | None = None
     _failure: Failure | None = None
+    _context: BaseException | None = None  # of that error
     # {callback: None}: who wants to know when it is done, and may want so no longer
     _links: dict[Callable[[Future[Any]], object], None]
 
@@ -62,10 +63,13 @@ class Future(concurrent.futures.Future[T]):
         """
         failure = None
         try:
-            if super().exception(timeout) is not None:
-                failure = self._failure
-            if failure is None:
+            try:
                 return super().result(timeout)
+            except BaseException as error:
+                failure = self._failure
+                if failure is None or failure.error is not error:
+                    raise
+                error.__context__ = self._context
             failure.throw()
         finally:
             del self, failure  # the error's traceback holds this frame
@@ -104,7 +108,7 @@ class Future(concurrent.futures.Future[T]):
                 result = hooked(func, *args, **kwargs) if hooks else func(*args, **kwargs)
             except BaseException as error:
                 del func, args, kwargs
-                self._failure = caught(error)
+                self._failure, self._context = caught(error), error.__context__
                 self.set_exception(error)
             else:
                 del func, args, kwargs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import threading
+from threading import getprofile, gettrace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 def are_hooks_set() -> bool:
     """Whether the next call in a thread has to be `hooked`."""
-    return threading.getprofile() is not None or threading.gettrace() is not None
+    return getprofile() is not None or gettrace() is not None
 
 
 def hooked(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -25,8 +25,8 @@ def hooked(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """
     old_trace: Any = sys.gettrace()
     old_profile: Any = sys.getprofile()
-    trace = threading.gettrace() or old_trace
-    profile = threading.getprofile() or old_profile
+    trace = gettrace() or old_trace
+    profile = getprofile() or old_profile
     sys.settrace(trace)
     sys.setprofile(profile)
     try:
