@@ -27,7 +27,7 @@ from triopool._inside import enclosing_workers, own_worker
 from triopool.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from trio.lowlevel import RaiseCancelT
 
@@ -142,8 +142,13 @@ class Calls(Block):
     @enable_ki_protection
     async def _start(self, task: Task[Any]) -> None:
         """Wait for a slot, and begin a call in it."""
+        await self._start_after(task, checkpoint)
+
+    async def _start_after(
+        self, task: Task[Any], pause: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
         try:
-            await checkpoint()
+            await pause()
             await self._take_slot(task)
         except BaseException:
             task._die()
@@ -233,7 +238,7 @@ class Calls(Block):
     @enable_ki_protection
     async def _run_for_caller(self, task: Task[Any]) -> None:
         """Run a call that ends with its caller."""
-        await self._start(task)
+        await self._start_after(task, checkpoint_if_cancelled)  # it has to wait anyway
         raise_cancel: RaiseCancelT | None = None
 
         def abort(raiser: RaiseCancelT) -> Abort:

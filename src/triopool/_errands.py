@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from triopool._block import Block
-    from triopool._worker import Worker
     from triopool._thread_rows import ThreadRows
     from triopool._threads import ThreadWorker
+    from triopool._worker import Worker
 
 
 class Errand(Protocol):
@@ -35,6 +35,9 @@ class Errand(Protocol):
 
     def make(self, call: ThreadCall) -> Any:
         """Make the call. This runs in the thread."""
+
+    def next_call(self) -> ThreadCall | None:
+        """Another one, when the queue is empty. This runs in the thread, under the lock."""
 
     def task_of(self, call: ThreadCall) -> Task[Any]:
         """What stands for the call. This may run in the thread."""
@@ -118,6 +121,9 @@ class LoneErrand:
         if self.worker.home.abandons:
             self.context.run(CALLER.set, self.worker)
         return self.context.run(function_of(task), *task._args, **task._kwargs)
+
+    def next_call(self) -> None:
+        pass
 
     def task_of(self, _: ThreadCall) -> Task[Any]:
         return self.task

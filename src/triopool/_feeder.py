@@ -142,7 +142,7 @@ class Feeder:
                 if not series.room():
                     self._free_seat()
                     continue
-                row = series.pull()
+                row = rows.pull()
                 if not self._may_launch():
                     break
             self._launch(row)

@@ -44,6 +44,10 @@ class Rows(abc.ABC):
         """How many rows were pulled that no worker has yet."""
         return 0
 
+    def pull(self) -> Any:
+        """The next row, for the feeder."""
+        return self.series.pull()
+
     # Where rows are pulled ahead of the slots, there is more to do.
 
     def prefetch(self) -> None:  # noqa: B027

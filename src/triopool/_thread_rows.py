@@ -18,6 +18,9 @@ from triopool._rows import Rows
 from triopool.task import Task
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+
     from triopool._threads import Threads, ThreadWorker
     from triopool._worker import Worker
 
@@ -31,10 +34,10 @@ QUICK = 0.002
 class ThreadRows(Rows):
     """Rows of sync functions: an `Errand` that several threads share.
 
-    The feeder pulls the first rows, one for each slot that it gets. From then on rows are pulled a
-    little ahead: those of builtin iterables when calls have come back, others by the feeder, whom
-    that wakes. A thread that finds the queue empty comes back idle; it keeps its slot only if there
-    are more rows at once.
+    The feeder pulls the first rows, one for each slot that it gets. From then on a thread that has
+    a slot pulls its next row itself, if that is of a builtin iterable. Others run code of the
+    user's, so the feeder pulls them, a little ahead of the threads, whenever calls have come back.
+    A thread that finds no row comes back idle; it keeps its slot only if there will be one at once.
     """
 
     crew: Threads
@@ -43,8 +46,14 @@ class ThreadRows(Rows):
     halted: bool = attrs.field(default=False, init=False)
     pressed: bool = attrs.field(default=False, init=False)
     halts_on_error: bool = attrs.field(init=False)
-    own_run: bool = attrs.field(init=False)  # the task class has a `run` of its own
-    unsettled: int = attrs.field(default=0, init=False)  # rows pulled and not over
+    context: Context = attrs.field(init=False)
+    func: Callable[..., Any] | None = attrs.field(init=False)  # unless tasks have a `run`
+    starred: bool = attrs.field(init=False)
+    pulls: bool = attrs.field(init=False)
+    drained: bool = attrs.field(default=False, init=False)  # a thread has seen the end of the input
+    input_error: Exception | None = attrs.field(default=None, init=False)  # and how it ended
+    pulled: int = attrs.field(default=0, init=False)  # so many rows, under the lock
+    settled: int = attrs.field(default=0, init=False)  # so many of these are over
     ahead: int = attrs.field(default=1, init=False)  # so many rows are to wait in the queue
     filled_at: float = attrs.field(default=0.0, init=False)
 
@@ -52,22 +61,51 @@ class ThreadRows(Rows):
 
     def __attrs_post_init__(self) -> None:
         series = self.series
-        self.own_run = series.task_class.run is not cast("Any", Task).run
+        self.context = series.context
+        self.func = None
+        if series.task_class.run is cast("Any", Task).run:
+            self.func = series.func
+        self.starred = series.inputs.starred
+        self.pulls = series.inputs.direct
         self.halts_on_error = isinstance(series, Map) and not series.return_exceptions
 
     # In the thread
 
     def make(self, call: ThreadCall) -> Any:
         """Make the call."""
-        series = self.series
-        context = series.context.copy()
+        context = self.context.copy()
         if self.crew.abandons:
             context.run(CALLER.set, cast("ThreadWorker", call.claimer))
-        if self.own_run:
+        if self.func is None:
             return context.run(cast("Any", self.task_of(call)).run)
-        if series.inputs.starred:
-            return context.run(cast("Any", series.func), *call.row)
-        return context.run(cast("Any", series.func), call.row)
+        if self.starred:
+            return context.run(self.func, *call.row)
+        return context.run(self.func, call.row)
+
+    def next_call(self) -> ThreadCall | None:
+        """Pull a row, under the lock."""
+        series = self.series
+        if self.drained or series.exhausted or not series.room():
+            return None
+        try:
+            call = ThreadCall(self, series.inputs.pull(), series.taken)
+        except StopIteration:
+            self.drained = True
+        except Exception as error:
+            self.drained = True
+            self.input_error = error
+        else:
+            series.taken += 1
+            self.pulled += 1
+            return call
+        return None
+
+    def _call_for(self, row: Any) -> ThreadCall:
+        series = self.series
+        call = ThreadCall(self, row, series.taken)
+        series.taken += 1
+        self.pulled += 1
+        return call
 
     def task_of(self, call: ThreadCall) -> Task[Any]:
         """The task for a row, made when somebody looks, maybe in its thread."""
@@ -86,10 +124,11 @@ class ThreadRows(Rows):
         return len(self.queue)
 
     def running(self) -> int:
-        return self.unsettled
+        return self.pulled - self.settled
 
+    @enable_ki_protection
     def tasks(self) -> list[Task[Any]]:
-        if not self.unsettled:
+        if not self.running():
             return []
         with self.crew.lock:
             calls = list(self.queue)
@@ -101,25 +140,32 @@ class ThreadRows(Rows):
 
     def launch(self, row: Any) -> Worker:
         if row is not END:
-            self._enqueue(row)
+            with self.crew.lock:
+                self.queue.append(self._call_for(row))
         worker = self.crew.take()
         self.workers[worker] = None
         worker.send(self)
         return worker
 
     def prefetch(self) -> None:
-        series = self.series
-        if series.inputs.direct or series.inputs.is_async or not self.workers:
+        if self.pulls or self.series.inputs.is_async or not self.workers:
             return
         self._fill()
         self._dispatch(waits=False)
 
+    def pull(self) -> Any:
+        if not self.pulls:  # it is code of the user's
+            return super().pull()
+        with self.crew.lock:
+            return END if self.drained else super().pull()
+
     @enable_ki_protection
     def withdraw(self) -> None:
+        withdrawn: list[ThreadCall] = []
         with self.crew.lock:
-            withdrawn = list(self.queue)
-            self.queue.clear()
-        self.unsettled -= len(withdrawn)
+            while self.queue:
+                withdrawn.append(self.queue.popleft())
+        self.settled += len(withdrawn)
         for call in withdrawn:
             if call.task is not None:
                 call.task._die()
@@ -180,7 +226,7 @@ class ThreadRows(Rows):
             _, rest = sift(call.error)
             self._settle_failure(call, self._kill_failure(call) if rest is None else caught(rest))
             return
-        self.unsettled -= 1
+        self.settled += 1
         if task is not None:
             task._succeed(call.value)
         self.series.put(call.index, call.value)
@@ -193,7 +239,7 @@ class ThreadRows(Rows):
         return self.series.kill_failure() if call.task is None else call.task._outcome()
 
     def _settle_failure(self, call: ThreadCall, failure: Failure) -> None:
-        self.unsettled -= 1
+        self.settled += 1
         task = call.task
         self.series.settle(call.index, None if task is None or task.ready() else task, failure)
         if self.halts_on_error:
@@ -216,13 +262,15 @@ class ThreadRows(Rows):
             if series.over:
                 return
         self.pressed = pressed
+        if self.drained and not series.exhausted:
+            series.exhausted = True
+            if self.input_error is not None:
+                series.fail_input(self.input_error)
         waits = False
-        if not (pressed or series.exhausted or series.inputs.is_async) and series.room():
-            if series.inputs.direct:
-                self._fill()
-            else:
-                feeder.nudge()
-                waits = feeder.worker is not None
+        by_feeder = not self.pulls and not series.inputs.is_async
+        if by_feeder and not (pressed or series.exhausted) and series.room():
+            feeder.nudge()
+            waits = feeder.worker is not None
         self._dispatch(waits=waits)
         if series.exhausted and not self.queue:
             feeder.no_more()
@@ -240,27 +288,29 @@ class ThreadRows(Rows):
         if len(self.queue) < self.ahead:
             self.filled_at = perf_counter()
         while len(self.queue) < self.ahead and not series.exhausted and series.room():
-            row = series.pull()
+            row = self.pull()
             if row is END:
                 break
-            self._enqueue(row)
-
-    def _enqueue(self, row: Any) -> None:
-        series = self.series
-        self.queue.append(ThreadCall(self, row, series.taken))
-        series.taken += 1
-        self.unsettled += 1
+            with self.crew.lock:
+                self.queue.append(self._call_for(row))
 
     def _dispatch(self, *, waits: bool) -> None:
         """Wake an idle thread if rows wait, which wakes the next; let those go who are too many."""
         with self.crew.lock:
             fit = [worker for worker in self.idle if worker.is_fit()]
-            wanted = 0 if self.halted else len(self.queue)
-            going = fit[:wanted]
-            waiting = fit[wanted:] if waits else []
+            going = fit[: self._use()]
+            waiting = fit[len(going) :] if waits else []
             leaving = [worker for worker in self.idle if worker not in going + waiting]
             self.idle = going[1:] + waiting
         if going:
             going[0].inbox.put(self)
         for worker in leaving:
             worker.rest()
+
+    def _use(self) -> int:
+        """So many more threads have something to do."""
+        if self.halted or self.pressed:
+            return 0
+        if self.pulls and not (self.drained or self.series.exhausted) and self.series.room():
+            return len(self.idle)
+        return len(self.queue)

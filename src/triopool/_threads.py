@@ -7,7 +7,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
-from threading import Lock
+from threading import RLock, getprofile, gettrace
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -57,7 +57,8 @@ class Threads(Crew):
         factory=partial(trio.CapacityLimiter, math.inf), init=False
     )
 
-    lock: Lock = attrs.field(factory=Lock, init=False)
+    # Reentrant, for the garbage collector may run user code that kills something.
+    lock: RLock = attrs.field(factory=RLock, init=False)
     # Under the lock: what has happened in threads, and whether the loop was told so.
     arrivals: list[Arrival] = attrs.field(factory=list[Arrival], init=False)
     announced: bool = attrs.field(default=False, init=False)
@@ -117,20 +118,31 @@ class Threads(Crew):
             arrivals, self.arrivals = self.arrivals, []
             self.announced = False
         errands: dict[Errand, None] = {}
+        last: Errand | None = None
         for arrival in arrivals:
             if isinstance(arrival, ThreadCall):
-                errands[arrival.errand] = None
-                if arrival.claimer is not None and arrival.claimer.ends:
-                    self.threads.pop(arrival.claimer, None)
-                try:
-                    arrival.errand.settle(arrival)
-                except BaseException as error:  # of a callback, and nothing that can be collected
-                    self.nursery.start_soon(_raise, error)
-            elif arrival.errand is not None and not arrival.left:
-                errands[arrival.errand] = None
-                arrival.errand.idle.append(arrival)
+                errand = arrival.errand
+                self.guard(errand.settle, arrival)
+            elif arrival.ends:
+                self.threads.pop(arrival, None)
+                continue
+            elif arrival.errand is None or arrival.left:
+                continue
+            else:
+                errand = arrival.errand
+                errand.idle.append(arrival)
+            if errand is not last:
+                errands[errand] = None
+                last = errand
         for errand in errands:
-            errand.review()
+            self.guard(errand.review)
+
+    def guard(self, func: Callable[..., None], *args: Any) -> None:
+        """Call what may call back to the user; what cannot be collected takes the pool down."""
+        try:
+            func(*args)
+        except BaseException as error:
+            self.nursery.start_soon(_raise, error)
 
     @enable_ki_protection
     def free(self, worker: ThreadWorker) -> None:
@@ -260,13 +272,15 @@ class ThreadWorker(Worker):
         call = self.claim(errand, None)
         while call is not None:
             try:
-                if are_hooks_set():
-                    call.value = hooked(errand.make, call)
+                if getprofile() is None and gettrace() is None:
+                    value = errand.make(call)
                 else:
-                    call.value = errand.make(call)
-                if type(call.value) is CoroutineType:
-                    call.value.close()
-                    raise not_sync(call.value.__qualname__)
+                    value = hooked(errand.make, call)
+                if type(value) is CoroutineType:
+                    value.close()
+                    raise not_sync(value.__qualname__)
+                call.value = value
+                del value
             except BaseException as error:
                 call.error = error
             call = self.claim(errand, call)
@@ -274,30 +288,38 @@ class ThreadWorker(Worker):
     def claim(self, errand: Errand, done: ThreadCall | None) -> ThreadCall | None:
         """Deposit a call that is done, and claim the next one."""
         home = self.home
+        queue = errand.queue
         call = follower = None
         with home.lock:
+            arrivals = home.arrivals
             if done is not None:
                 if self.left:
                     self.ends = True
+                    self.claimed = None
                     home.announce(home.free, self)
                     return None
-                home.arrivals.append(done)
+                arrivals.append(done)
                 if done.error is not None:
                     self.look_at(done.error)
                     errand.halted |= errand.halts_on_error
-            self.ends |= self.hit or self.left
-            if not (self.ends or errand.halted or (errand.pressed and self.loan is None)) and (
-                errand.queue
+            if self.hit or self.left:
+                self.ends = True
+            if (
+                not self.ends
+                and not errand.halted
+                and (not errand.pressed or self.loan is not None)
             ):
-                call = errand.queue.popleft()
+                call = queue.popleft() if queue else errand.next_call()
+            if call is not None:
                 call.claimer = self
-                if errand.queue and errand.idle:
+                if errand.idle:
                     follower = errand.idle.pop()
-            elif not self.ends:
-                home.arrivals.append(self)
+            else:
+                arrivals.append(self)
             self.claimed = call
-            announces = bool(home.arrivals) and not home.announced
-            home.announced |= announces
+            announces = not home.announced and bool(arrivals)
+            if announces:
+                home.announced = True
         if announces:
             home.announce(home.flush)
         if follower is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from triopool._block import NEW
 from triopool._executor import ThreadPoolExecutor
 from triopool._slots import Slots, tokens
 from triopool._sync_calls import SyncCalls
@@ -92,6 +93,8 @@ class ThreadPool(SyncCalls):
 
     @maxsize.setter
     def maxsize(self, maxsize: int) -> None:
+        if self._state is NEW:
+            self._shares_default = False
         self._slots.resize(tokens(maxsize))
 
     @property
