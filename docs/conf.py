@@ -55,14 +55,16 @@ elsewhere = [
     "gevent",
     "logging",
     "outcome",
+    "threading",
     "trio",
     "types",
     "typing",
 ]
 nitpick_ignore_regex = [
     (r"py:.*", rf"({'|'.join(elsewhere)})\..+"),
-    # What overloads name without its module.
+    # What overloads and docstrings name without its module.
     (r"py:class", r"AbstractAsyncContextManager"),
+    (r"py:exc", r"BrokenThreadPool"),
     # Type variables.
     (r"py:.*", r"(.*\.|~|\*)?([A-Z][0-9]?|[A-Z]\w*T|[A-Z]\w*_co|Ts|P\.(args|kwargs))"),
 ]
