@@ -9,6 +9,7 @@ import gc
 import itertools
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -26,8 +27,7 @@ import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 import triopool
-from triopool import Pool, _executor_threads
-from triopool._executor import ThreadPoolExecutor
+from triopool import Pool, ThreadPoolExecutor, _executor_threads
 from triopool._executor_map import Row
 from triopool._executor_threads import Threads, work
 from triopool._futures import Future
@@ -447,6 +447,27 @@ async def test_a_cancelled_future_is_no_cancellation_of_the_awaiter(gate: Gate) 
         with pytest.raises(CancelledError):
             await future
         gate.open()
+
+
+async def test_a_cancellation_that_left_the_call_is_none_of_the_awaiter(
+    executor: ThreadPoolExecutor,
+) -> None:
+    async def main() -> BaseException:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            try:
+                await trio.lowlevel.checkpoint()
+            except trio.Cancelled as error:
+                return error
+        raise AssertionError
+
+    def call() -> None:
+        raise trio.run(main)
+
+    future = executor.submit(call)
+    for _ in range(2):
+        with pytest.raises(CancelledError, match="cancellation of another"):
+            await future
 
 
 async def test_many_can_await_one_future_and_some_give_up(
@@ -1101,6 +1122,34 @@ async def test_cancelling_the_block_drops_what_has_not_begun_and_waits_for_what_
     assert not any(thread.is_alive() for thread in executor._threads)
 
 
+def test_ctrl_c_at_the_end_of_the_block_waits_for_what_runs_and_a_second_does_not(
+    gate: Gate,
+) -> None:
+    @trio.lowlevel.enable_ki_protection  # so that it is the main task that hears of it
+    async def interrupt() -> None:
+        await wait_all_tasks_blocked()
+        signal.raise_signal(signal.SIGINT)
+        await wait_all_tasks_blocked()
+        assert calls[1].cancelled()
+        signal.raise_signal(signal.SIGINT)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                async with executor:
+                    calls.append(executor.submit(gate))
+                    calls.append(executor.submit(int))
+                    gate.wait_for(1)
+            assert calls[0].running()
+
+    calls: list[Future[Any]] = []
+    executor = ThreadPoolExecutor(1)
+    trio.run(main)
+    gate.open()
+    executor.shutdown()
+
+
 def test_a_trio_run_inside_one_of_its_calls_may_end_it() -> None:
     async def main() -> str:
         async with executor:
@@ -1336,7 +1385,7 @@ def test_what_was_submitted_runs_before_the_interpreter_exits(
 ) -> None:
     done = run_program("""
 import atexit, sys, time
-from triopool._executor import ThreadPoolExecutor
+from triopool import ThreadPoolExecutor
 
 def late():
     for each in (executor, idle, unused):
@@ -1376,7 +1425,7 @@ def test_after_a_fork_both_sides_are_usable_and_nothing_runs_twice(
 ) -> None:
     done = run_program("""
 import os, sys, threading, warnings
-from triopool._executor import ThreadPoolExecutor
+from triopool import ThreadPoolExecutor
 warnings.simplefilter("ignore", DeprecationWarning)  # of fork, where there are threads
 
 def wait():
@@ -1418,7 +1467,7 @@ def test_a_call_that_forks_leaves_the_queue_to_the_parent(
 ) -> None:
     done = run_program("""
 import os, threading, warnings
-from triopool._executor import ThreadPoolExecutor
+from triopool import ThreadPoolExecutor
 warnings.simplefilter("ignore", DeprecationWarning)
 
 def fork():

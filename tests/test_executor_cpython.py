@@ -24,7 +24,7 @@ PARTS = "as_completed", "init", "shutdown", "thread_pool", "wait"
 
 PROGRAM = """
 import concurrent.futures.thread, importlib, sys, unittest
-from triopool._executor import ThreadPoolExecutor
+from triopool import ThreadPoolExecutor
 
 name, *excluded = sys.argv[1:]
 concurrent.futures.ThreadPoolExecutor = ThreadPoolExecutor
@@ -33,7 +33,7 @@ concurrent.futures.thread.ThreadPoolExecutor = ThreadPoolExecutor
 def replaced(source):
     line = "from concurrent.futures import ThreadPoolExecutor"
     path = f"import sys; sys.path[:] = {sys.path!r}; "
-    return source.replace(line, path + line.replace("concurrent.futures", "triopool._executor"))
+    return source.replace(line, path + line.replace("concurrent.futures", "triopool"))
 
 def tests_in(suite):
     for each in suite:

@@ -257,4 +257,5 @@ class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
                 await over
             raise
         finally:
-            self._pool.join()  # they are at their last step
+            if over.done():  # else a second Ctrl-C is why
+                self._pool.join()  # they are at their last step

@@ -222,6 +222,7 @@ class Threads:
                 thread.join()
 
 
+@enable_ki_protection
 def _drop_all(items: deque[Item], broken: str | None = None) -> None:
     try:
         while items:

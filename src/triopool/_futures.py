@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import trio
 from trio.lowlevel import Abort, checkpoint, enable_ki_protection
 
-from triopool._failures import Failure, caught
+from triopool._failures import Failure, caught, sift
 from triopool._hooks import are_hooks_set, hooked
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ class Future(concurrent.futures.Future[T]):
 
     ``await future`` waits for the call and returns its result, or raises its error. It is always a
     checkpoint. Cancelling it leaves the call alone. If the future was cancelled, it raises
-    `concurrent.futures.CancelledError`; a `trio.Cancelled` is always one of the awaiter's own.
+    `concurrent.futures.CancelledError`, and so it does if a `trio.Cancelled` left the call: those
+    that leave ``await`` are always the awaiter's own.
 
     Awaiting it needs Trio: anything else is a `RuntimeError`. Under asyncio, `asyncio.wrap_future`
     makes a future of asyncio's out of it; and ``result()`` blocks the thread until it is done.
@@ -157,7 +158,13 @@ async def _await(future: Future[T]) -> T:
             await checkpoint()
         else:
             await _until_done(future)
-        return future.result()
+        try:
+            return future.result()
+        except BaseException as error:
+            if not sift(error)[0]:
+                raise
+            message = "the call raised the cancellation of another Trio run, or of another task"
+            raise concurrent.futures.CancelledError(message) from error
     finally:
         del future  # the error's traceback holds this frame
 
