@@ -76,8 +76,8 @@ class Host(Protocol):
         """Whether it needs no slot any more, for it has one, be it another's."""
         ...
 
-    def seated(self) -> Worker | None:
-        """The worker that runs it on a slot of its own, if one does."""
+    def unseat(self) -> Worker | None:
+        """The worker that runs it on a slot of its own, if one does. It is to give that up."""
         ...
 
     def is_of(self, block: Block, /) -> bool:
@@ -107,7 +107,7 @@ class ScopeHost:
         """A call in place is on the slot of its caller."""
         return True
 
-    def seated(self) -> None:
+    def unseat(self) -> None:
         """It has no slot of its own."""
 
     def is_of(self, _: Block, /) -> bool:

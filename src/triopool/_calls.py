@@ -111,7 +111,9 @@ class Calls(Block):
             func, () if args is None else tuple(args), {} if kwds is None else {**kwds}
         )
         if callback is not None:
-            task.link_value(lambda done: self._run_in_background(call_back, callback, done.value))
+            context = copy_context()
+            run = self._run_in_background
+            task.link_value(lambda done: context.run(run, call_back, callback, done.value))
         self._begin_or_enqueue(task)
         return task
 
@@ -239,6 +241,7 @@ class Calls(Block):
     async def _run_for_caller(self, task: Task[Any]) -> None:
         """Run a call that ends with its caller."""
         await self._start_after(task, checkpoint_if_cancelled)  # it has to wait anyway
+        self._crew.hurry()
         raise_cancel: RaiseCancelT | None = None
 
         def abort(raiser: RaiseCancelT) -> Abort:

@@ -55,6 +55,9 @@ class Crew(abc.ABC):
     def begin(self, task: Task[Any], seat: object, context: Context | None = None) -> Worker:
         """Hand a call that has a slot to a worker, for ``context`` or a copy of the current one."""
 
+    def hurry(self) -> None:  # noqa: B027  # they begin in the next pass of the loop
+        """Have the calls begin now that were handed to workers, if that is possible."""
+
     @abc.abstractmethod
     def rows_of(self, series: Series[Any]) -> Rows:
         """How this crew runs the rows of a series."""

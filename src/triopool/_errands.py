@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
+from threading import getprofile, gettrace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import attrs
 
-from triopool._failures import sift
+from triopool._hooks import hooked
 from triopool._inside import CALLER
 from triopool.task import Task
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextvars import Context
 
     from triopool._block import Block
@@ -28,6 +30,7 @@ class Errand(Protocol):
     """
 
     queue: deque[ThreadCall]
+    coming: int  # threads that were sent and have not looked at it yet
     idle: list[ThreadWorker]  # whose threads wait for more of it
     halted: bool  # nobody claims a call any more
     halts_on_error: bool  # that is so after a call has failed
@@ -39,9 +42,8 @@ class Errand(Protocol):
     def next_call(self) -> ThreadCall | None:
         """Another one, when the queue is empty. This runs in the thread, under the lock."""
 
-    def task_of(self, call: ThreadCall) -> Task[Any]:
+    def task_of(self, call: ThreadCall) -> Task[Any] | None:
         """What stands for the call. This may run in the thread."""
-        ...
 
     def settle(self, call: ThreadCall) -> None:
         """A call is over."""
@@ -65,8 +67,10 @@ class ThreadCall:
     index: int = 0
     task: Task[Any] | None = None  # of a row only if somebody has looked
     claimer: ThreadWorker | None = attrs.field(init=False, default=None)
+    # What became of it. Killed is what ended with a cancellation and no other error.
     value: Any = attrs.field(init=False, default=None)
     error: BaseException | None = attrs.field(init=False, default=None)
+    killed: bool = attrs.field(init=False, default=False)
 
     @property
     def _rows(self) -> ThreadRows:
@@ -84,10 +88,9 @@ class ThreadCall:
         """A thread that has a slot will get to it."""
         return True
 
-    def seated(self) -> Worker | None:
-        """The worker of the thread that makes the call."""
-        claimer = self.claimer
-        return claimer if claimer is not None and claimer.claimed is self else None
+    def unseat(self) -> Worker | None:
+        """Have the thread that makes the call claim no other."""
+        return None if self.claimer is None else self.claimer.unseat_from(self)
 
     def has_begun(self) -> bool:
         """Whether a thread has claimed the row."""
@@ -103,56 +106,74 @@ class LoneErrand:
     """A single call."""
 
     worker: ThreadWorker
-    task: Task[Any]
+    task: Task[Any] | None  # until it is over
     context: Context
-    call: ThreadCall = attrs.field(init=False)
     queue: deque[ThreadCall] = attrs.field(init=False)
+    coming: int = attrs.field(init=False, default=0)
     idle: list[ThreadWorker] = attrs.field(init=False, factory=list["ThreadWorker"])
     halted: bool = attrs.field(init=False, default=False)
     halts_on_error: bool = attrs.field(init=False, default=False)
     pressed: bool = attrs.field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
-        self.call = ThreadCall(self, task=self.task)
-        self.queue = deque((self.call,))
+        self.queue = deque((ThreadCall(self, task=self.task),))
 
-    def make(self, _: ThreadCall) -> Any:
+    def make(self, call: ThreadCall) -> Any:
+        """Make the call."""
         task = self.task
+        assert task is not None
+        context = self.context
         if self.worker.home.abandons:
-            self.context.run(CALLER.set, self.worker)
-        return self.context.run(function_of(task), *task._args, **task._kwargs)
+            context.run(CALLER.set, cast("ThreadWorker", call.claimer))
+        func, args, kwargs = call_of(task)
+        del self, call, task  # the frames of a call that fails lead back to this one
+        if getprofile() is None and gettrace() is None:
+            return context.run(func, *args, **kwargs)
+        return context.run(hooked, func, *args, **kwargs)
 
     def next_call(self) -> None:
-        pass
+        """There is no other."""
 
-    def task_of(self, _: ThreadCall) -> Task[Any]:
-        return self.task
+    def task_of(self, call: ThreadCall) -> Task[Any] | None:
+        """What stands for the call."""
+        return call.task
 
     def settle(self, call: ThreadCall) -> None:
-        task = self.task
+        """The call is over."""
+        # The thread may still have this for a moment, and must not keep anything alive thereby.
+        task, self.task = self.task, None
+        error, call.error = call.error, None
+        call.task = None
+        assert task is not None
         self.worker.over()
-        if call.error is None:
-            task._succeed(call.value)
-            return
-        _, rest = sift(call.error)
-        if rest is None:
+        if error is not None:
+            task._fail(error)
+        elif call.killed:
             task._die()
         else:
-            task._fail(rest)
+            task._succeed(call.value)
 
-    def lose(self, _: ThreadCall) -> None:
+    def lose(self, call: ThreadCall) -> None:  # noqa: ARG002
+        """The call was left behind."""
+        assert self.task is not None
         self.task._die()
 
     def review(self) -> None:
+        """The thread is idle."""
         idle, self.idle = self.idle, []
         for worker in idle:
             worker.rest()
 
     def fail_to_start(self, error: Exception) -> None:
+        """There is no thread for it."""
+        assert self.task is not None
         self.worker.over()
         self.task._fail(error)
 
 
-def function_of(task: Task[Any]) -> Any:
-    """What the thread calls for a task: its function, or the `run` of its class."""
-    return task._func if type(task).run is cast("Any", Task).run else task.run
+def call_of(task: Task[Any]) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """What the thread calls for a task, its function or the `run` of its class, and with what."""
+    if type(task).run is cast("Any", Task).run:
+        assert task._func is not None
+        return task._func, task._args, task._kwargs
+    return cast("Any", task.run), (), {}

@@ -115,14 +115,14 @@ class Feeder:
         burst = BUDGET  # how many rows it may launch in one pass of the loop
         quiet = 0
         launched = 0
-        while not series.exhausted or rows.queued:
+        while True:
             self.nudged = False
             rows.prefetch()
             row: Any = END
-            if not rows.queued:
-                if series.exhausted:
+            if rows.unserved <= 0:
+                if series.exhausted and not rows.queued:
                     break
-                if not series.room():
+                if series.exhausted or not series.room():
                     await self._stall()
                     continue
                 if inputs.is_async:
@@ -132,19 +132,18 @@ class Feeder:
                     except Exception as error:
                         series.fail_input(error)
                     if row is END or series.exhausted:
-                        break
+                        series.exhausted = True
+                        continue
             await self._take_seat()
-            if self.seat is None and self.nudged:
-                continue
-            if not self._may_launch():
-                break
-            if row is END and not rows.queued:
-                if not series.room():
+            if row is END and self._may_launch() and rows.unserved <= 0:
+                if series.room() and not inputs.is_async:
+                    row = rows.pull()
+                if row is END:
                     self._free_seat()
                     continue
-                row = rows.pull()
-                if not self._may_launch():
-                    break
+            if not self._may_launch():
+                self._free_seat()
+                continue
             self._launch(row)
             del row
             launched += 1
@@ -209,7 +208,7 @@ class Feeder:
                 self.seat = seat
 
     def _has_rows(self) -> bool:
-        return not self.series.exhausted or self.series.rows.queued > 0
+        return not self.series.exhausted or self.series.rows.unserved > 0
 
     def _may_launch(self) -> bool:
         return self.seat is not None and self._has_rows()

@@ -59,7 +59,9 @@ def _caller(task: trio.lowlevel.Task) -> Worker | None:
     nursery = task.parent_nursery
     if nursery is None or nursery.parent_task.parent_nursery is not None:
         return None
-    worker = task.context.get(CALLER)
+    # What is called there and then is in the context of the call, but not its Trio task.
+    is_current = task is trio.lowlevel.current_task()
+    worker = CALLER.get(None) if is_current else task.context.get(CALLER)
     # It may be of another run of Trio, which began in the thread.
     if worker is None or worker.trio_task not in WORKERS or not _same_run(worker, task):
         return None

@@ -112,7 +112,7 @@ class Members(Calls):
             task.unlink(self._let_go)
             self._let_go(task)
             return
-        worker = task._host.seated() if task._host is not None and task in self else None
+        worker = task._host.unseat() if task._host is not None and task in self else None
         if worker is not None:
             self._vacate(worker)
 

@@ -44,6 +44,11 @@ class Rows(abc.ABC):
         """How many rows were pulled that no worker has yet."""
         return 0
 
+    @property
+    def unserved(self) -> int:
+        """How many of these no worker is on its way for; perhaps less than none."""
+        return 0
+
     def pull(self) -> Any:
         """The next row, for the feeder."""
         return self.series.pull()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
@@ -24,10 +25,11 @@ def in_trio_only(cls: C) -> C:
             continue
         if isinstance(member, property):
             if member.fset is not None:
-                setattr(cls, name, member.setter(_guard(member.fset, "run_sync")))
+                how = f"run_sync(setattr, pool, {name!r}, ...)"
+                setattr(cls, name, member.setter(_guard(member.fset, how)))
         elif inspect.isfunction(member):
-            how = "run" if inspect.iscoroutinefunction(member) else "run_sync"
-            setattr(cls, name, _guard(member, how))
+            run = "run" if inspect.iscoroutinefunction(member) else "run_sync"
+            setattr(cls, name, _guard(member, f"{run}(pool.{name}, ...)"))
     return cls
 
 
@@ -40,15 +42,14 @@ def _guard(method: Callable[..., Any], how: str) -> Callable[..., Any]:
     name = method.__name__
 
     @functools.wraps(method)
-    def guarded(self: BasePool, *args: Any, **kwargs: Any) -> Any:
+    def guarded(self: BasePool, /, *args: Any, **kwargs: Any) -> Any:
         # A pool that is not open says so itself.
         if hasattr(self, "_clerks") and not _is_in_run_of(self):
             raise RuntimeError(
-                f"{name} was called in a thread other than Trio's: write "
-                f"trio.from_thread.{how}(pool.{name}, ...) there"
+                f"{name} was used in a thread other than Trio's: write trio.from_thread.{how} there"
             )
         return method(self, *args, **kwargs)
 
-    if how == "run" and hasattr(inspect, "markcoroutinefunction"):
+    if inspect.iscoroutinefunction(method) and sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(guarded)
     return guarded

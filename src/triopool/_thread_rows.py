@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from threading import getprofile, gettrace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,7 +11,8 @@ import attrs
 from trio.lowlevel import enable_ki_protection
 
 from triopool._errands import ThreadCall
-from triopool._failures import Failure, caught, sift
+from triopool._failures import Failure, caught
+from triopool._hooks import hooked
 from triopool._inputs import END
 from triopool._inside import CALLER
 from triopool._map import Map
@@ -42,6 +44,7 @@ class ThreadRows(Rows):
 
     crew: Threads
     queue: deque[ThreadCall] = attrs.field(factory=deque[ThreadCall], init=False)
+    coming: int = attrs.field(default=0, init=False)
     idle: list[ThreadWorker] = attrs.field(factory=list["ThreadWorker"], init=False)
     halted: bool = attrs.field(default=False, init=False)
     pressed: bool = attrs.field(default=False, init=False)
@@ -76,16 +79,20 @@ class ThreadRows(Rows):
         context = self.context.copy()
         if self.crew.abandons:
             context.run(CALLER.set, cast("ThreadWorker", call.claimer))
+        func: Callable[..., Any]
         if self.func is None:
-            return context.run(cast("Any", self.task_of(call)).run)
-        if self.starred:
-            return context.run(self.func, *call.row)
-        return context.run(self.func, call.row)
+            func, args = cast("Any", self.task_of(call)).run, cast("Any", ())
+        else:
+            func, args = self.func, call.row if self.starred else (call.row,)
+        del self, call  # the frames of a call that fails lead back to this one
+        if getprofile() is None and gettrace() is None:
+            return context.run(func, *args)
+        return context.run(hooked, func, *args)
 
     def next_call(self) -> ThreadCall | None:
         """Pull a row, under the lock."""
         series = self.series
-        if self.drained or series.exhausted or not series.room():
+        if not self.pulls or self.drained or series.exhausted or not series.room():
             return None
         try:
             call = ThreadCall(self, series.inputs.pull(), series.taken)
@@ -123,6 +130,10 @@ class ThreadRows(Rows):
     def queued(self) -> int:
         return len(self.queue)
 
+    @property
+    def unserved(self) -> int:
+        return len(self.queue) - self.coming
+
     def running(self) -> int:
         return self.pulled - self.settled
 
@@ -144,6 +155,7 @@ class ThreadRows(Rows):
                 self.queue.append(self._call_for(row))
         worker = self.crew.take()
         self.workers[worker] = None
+        worker.fresh = True
         worker.send(self)
         return worker
 
@@ -221,18 +233,20 @@ class ThreadRows(Rows):
 
     def settle(self, call: ThreadCall) -> None:
         """Take the result of a row, or its error."""
-        task = call.task
         if call.error is not None:
-            _, rest = sift(call.error)
-            self._settle_failure(call, self._kill_failure(call) if rest is None else caught(rest))
-            return
-        self.settled += 1
-        if task is not None:
-            task._succeed(call.value)
-        self.series.put(call.index, call.value)
+            error, call.error = call.error, None  # whose traceback has the call
+            self._settle_failure(call, caught(error))
+        elif call.killed:
+            self._settle_failure(call, self._kill_failure(call))
+        else:
+            self.settled += 1
+            if call.task is not None:
+                call.task._succeed(call.value)
+            self.series.put(call.index, call.value)
 
     def lose(self, call: ThreadCall) -> None:
         """A row was left behind, so it is over."""
+        self.task_of(call)  # for its thread may ask later
         self._settle_failure(call, self._kill_failure(call))
 
     def _kill_failure(self, call: ThreadCall) -> Failure:
@@ -246,9 +260,11 @@ class ThreadRows(Rows):
             self.withdraw()
 
     def fail_to_start(self, error: Exception) -> None:
-        """There is no thread for its rows."""
-        self.series.fail_input(error)
-        self.stop("no thread could be started")
+        """There is one thread less for its rows."""
+        begun = any(cast("ThreadWorker", worker).begun for worker in self.workers)
+        if not begun and not self.series.exhausted:
+            self.series.fail_input(error)
+            self.stop("no thread could be started")
 
     def review(self) -> None:
         """Fill the queue again, wake threads for it, and let those go that have nothing to do."""
@@ -257,8 +273,8 @@ class ThreadRows(Rows):
         series = self.series
         feeder = series.feeder
         self._adapt()
-        while (pressed := series.slots.is_short(feeder.queued)) and self.idle:
-            self.idle.pop().rest()
+        while (pressed := series.slots.is_short(feeder.queued)) and (idle := self._pop_idle()):
+            idle.rest()
             if series.over:
                 return
         self.pressed = pressed
@@ -274,6 +290,10 @@ class ThreadRows(Rows):
         self._dispatch(waits=waits)
         if series.exhausted and not self.queue:
             feeder.no_more()
+
+    def _pop_idle(self) -> ThreadWorker | None:
+        with self.crew.lock:
+            return self.idle.pop() if self.idle else None
 
     def _adapt(self) -> None:
         quick = perf_counter() - self.filled_at < QUICK
@@ -296,6 +316,8 @@ class ThreadRows(Rows):
 
     def _dispatch(self, *, waits: bool) -> None:
         """Wake an idle thread if rows wait, which wakes the next; let those go who are too many."""
+        if not self.idle:
+            return
         with self.crew.lock:
             fit = [worker for worker in self.idle if worker.is_fit()]
             going = fit[: self._use()]
@@ -303,7 +325,7 @@ class ThreadRows(Rows):
             leaving = [worker for worker in self.idle if worker not in going + waiting]
             self.idle = going[1:] + waiting
         if going:
-            going[0].inbox.put(self)
+            going[0].wake(self)
         for worker in leaving:
             worker.rest()
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
-from threading import RLock, getprofile, gettrace
+from threading import RLock
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -16,7 +16,7 @@ import trio
 from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
 from triopool._crew import Crew
-from triopool._errands import LoneErrand, ThreadCall, function_of
+from triopool._errands import LoneErrand, ThreadCall, call_of
 from triopool._failures import sift
 from triopool._functions import check_sync, not_sync
 from triopool._hooks import are_hooks_set, hooked
@@ -47,7 +47,8 @@ class Threads(Crew):
     abandons: bool
     threads: dict[ThreadWorker, None] = attrs.field(factory=dict["ThreadWorker", None], init=False)
     idle: dict[ThreadWorker, None] = attrs.field(factory=dict["ThreadWorker", None], init=False)
-    surplus: int = attrs.field(default=0, init=False)  # so many are to go home once they are idle
+    wanted: float = attrs.field(default=math.inf, init=False)  # so many are not too many
+    outgoing: list[ThreadWorker] = attrs.field(factory=list["ThreadWorker"], init=False)
     hired: int = attrs.field(default=0, init=False)  # for their names
     token: trio.lowlevel.TrioToken = attrs.field(
         factory=trio.lowlevel.current_trio_token, init=False
@@ -69,7 +70,12 @@ class Threads(Crew):
     def check(self, func: object) -> None:
         check_sync(func)
 
-    def prepare(self, func: Callable[..., Any], *_: object) -> None:
+    def prepare(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],  # noqa: ARG002
+        kwargs: dict[str, Any],  # noqa: ARG002
+    ) -> None:
         check_sync(func)
 
     # Handing out work
@@ -79,8 +85,19 @@ class Threads(Crew):
         worker = self.take()
         worker.task = task
         worker.seat = seat
-        worker.send(LoneErrand(worker, task, copy_context() if context is None else context))
+        worker.errand = LoneErrand(worker, task, copy_context() if context is None else context)
+        # Whoever asked is to have the task before the call's first line runs.
+        if not self.outgoing:
+            self.token.run_sync_soon(self.hurry)
+        self.outgoing.append(worker)
         return worker
+
+    @enable_ki_protection
+    def hurry(self) -> None:
+        outgoing, self.outgoing = self.outgoing, []
+        for worker in outgoing:
+            if worker.errand is not None:
+                worker.send(worker.errand)
 
     def rows_of(self, series: Series[Any]) -> Rows:
         return ThreadRows(series, self)
@@ -95,6 +112,7 @@ class Threads(Crew):
         name = f"{self.block._label} #{self.hired}"
         worker = ThreadWorker(self.block._clerks, None, name, home=self)
         self.threads[worker] = None
+        self.wanted = max(self.wanted, len(self.threads))
         self.hire(worker, self.context.copy())
         return worker
 
@@ -130,7 +148,8 @@ class Threads(Crew):
                 continue
             else:
                 errand = arrival.errand
-                errand.idle.append(arrival)
+                with self.lock:
+                    errand.idle.append(arrival)
             if errand is not last:
                 errands[errand] = None
                 last = errand
@@ -156,12 +175,8 @@ class Threads(Crew):
 
     def has_too_many(self) -> bool:
         """Whether an idle thread is to go home."""
-        if self.dismissed or len(self.threads) > self.block._slots.limiter.total_tokens:
-            return True
-        if self.surplus:
-            self.surplus -= 1
-            return True
-        return False
+        limit = min(self.wanted, self.block._slots.limiter.total_tokens)
+        return self.dismissed or len(self.threads) > limit
 
     def trim(self) -> None:
         """Send idle threads home that are too many."""
@@ -171,10 +186,10 @@ class Threads(Crew):
     @enable_ki_protection
     def resize(self, size: int) -> None:
         """Have so many threads, as soon as those that are too many have nothing to do."""
-        self.surplus = max(0, len(self.threads) - size)
+        self.wanted = size
         self.trim()
         while len(self.threads) < size:
-            self.idle[self.hire_thread()] = None
+            self.hire_thread().park()
 
     @enable_ki_protection
     def dismiss(self) -> None:
@@ -206,7 +221,10 @@ class ThreadWorker(Worker):
     errand: Errand | None = None  # what the thread was sent for
     # Under the lock of the crew; and `hit` is set under it.
     claimed: ThreadCall | None = None  # what the thread makes now
-    ends: bool = False  # the thread claims no more calls
+    ends: bool = False  # the thread goes home after this call
+    unseated: bool = False  # it has no slot any more, so it claims no more calls of this errand
+    begun: bool = False  # there is a thread
+    fresh: bool = False  # it was just given a slot, so it makes one call even if others wait
     left: bool = False  # the Trio task has ended, maybe without the thread
     fatal: BaseException | None = None  # what the thread takes the pool down with
     orphan: object | None = None  # the slot that the thread still has when it was left behind
@@ -232,17 +250,32 @@ class ThreadWorker(Worker):
     def send(self, errand: Errand) -> None:
         """Send the thread on an errand."""
         self.errand = errand
+        if self.scope.shield:
+            self.scope.shield = False
+        self.wake(errand)
+
+    def wake(self, errand: Errand) -> None:
+        """Have the thread look at its errand."""
+        with self.home.lock:
+            errand.coming += 1
         self.inbox.put(errand)
 
     def rest(self) -> None:
         """The thread is back from its errand, and idle."""
         home = self.home
         self.errand = None
+        self.unseated = False
         self._done()
         if home.has_too_many():
             self.go_home()
         else:
-            home.idle[self] = None
+            self.park()
+
+    def park(self) -> None:
+        """Be idle. If threads are left behind, then not one that would go home at once."""
+        if self.home.abandons:
+            self.scope.shield = True
+        self.home.idle[self] = None
 
     def go_home(self) -> None:
         """End, thread and all."""
@@ -251,7 +284,7 @@ class ThreadWorker(Worker):
 
     def is_fit(self) -> bool:
         """Whether it may go on with rows."""
-        return self.seat is not None and self.lent is None and not self.home.dismissed
+        return not self.unseated and self.lent is None and not self.home.dismissed
 
     # In the thread
 
@@ -269,69 +302,87 @@ class ThreadWorker(Worker):
 
     def serve(self, errand: Errand) -> None:
         """Make calls as long as there is one that nobody has claimed."""
-        call = self.claim(errand, None)
-        while call is not None:
-            try:
-                if getprofile() is None and gettrace() is None:
-                    value = errand.make(call)
-                else:
-                    value = hooked(errand.make, call)
-                if type(value) is CoroutineType:
-                    value.close()
-                    raise not_sync(value.__qualname__)
-                call.value = value
-                del value
-            except BaseException as error:
-                call.error = error
-            call = self.claim(errand, call)
+        self.begun = True
+        goes_on = self.claim(errand, comes=True)
+        while goes_on:
+            self.make(errand)
+            goes_on = self.claim(errand)
+        del errand  # the frames of a call that failed lead back to this one
 
-    def claim(self, errand: Errand, done: ThreadCall | None) -> ThreadCall | None:
-        """Deposit a call that is done, and claim the next one."""
+    def make(self, errand: Errand) -> None:
+        """Make the call that was claimed. Nothing of it stays behind in the thread's frames."""
+        call = self.claimed
+        assert call is not None
+        try:
+            value = errand.make(call)
+            if type(value) is CoroutineType:
+                value.close()
+                raise not_sync(value.__qualname__)
+            call.value = value
+        except BaseException as error:
+            self.note(call, error)
+        finally:
+            del call, errand
+
+    def note(self, call: ThreadCall, error: BaseException) -> None:
+        """A call raised: what becomes of it, and of the thread."""
+        try:
+            cancelled, rest = sift(error)
+        except Exception as of_a_group:  # whose class is the user's
+            cancelled, rest = False, of_a_group
+        call.error = rest
+        call.killed = rest is None
+        if rest is not None and not isinstance(rest, Exception):
+            self.fatal = rest
+        if cancelled or self.fatal is not None:
+            self.ends = True
+
+    def claim(self, errand: Errand, *, comes: bool = False) -> bool:
+        """Deposit the call that is done, and claim another one; whether there is one."""
         home = self.home
-        queue = errand.queue
-        call = follower = None
+        follower = None
         with home.lock:
-            arrivals = home.arrivals
+            if comes:
+                errand.coming -= 1
+            done = self.claimed
             if done is not None:
+                self.claimed = None
                 if self.left:
                     self.ends = True
-                    self.claimed = None
                     home.announce(home.free, self)
-                    return None
-                arrivals.append(done)
-                if done.error is not None:
-                    self.look_at(done.error)
-                    errand.halted |= errand.halts_on_error
+                    return False
+                home.arrivals.append(done)
+                if errand.halts_on_error and (done.killed or done.error is not None):
+                    errand.halted = True
+                del done  # whoever settles it may be the last to have it
             if self.hit or self.left:
                 self.ends = True
-            if (
-                not self.ends
-                and not errand.halted
-                and (not errand.pressed or self.loan is not None)
+            if not (
+                self.ends
+                or self.unseated
+                or self.lent is not None
+                or errand.halted
+                or (errand.pressed and self.loan is None and not self.fresh)
             ):
-                call = queue.popleft() if queue else errand.next_call()
-            if call is not None:
-                call.claimer = self
-                if errand.idle:
-                    follower = errand.idle.pop()
-            else:
-                arrivals.append(self)
-            self.claimed = call
-            announces = not home.announced and bool(arrivals)
+                call = errand.queue.popleft() if errand.queue else errand.next_call()
+                if call is not None:
+                    call.claimer = self
+                    self.claimed = call
+            self.fresh = False
+            goes_on = self.claimed is not None
+            if not goes_on:
+                home.arrivals.append(self)
+            elif errand.idle:
+                follower = errand.idle.pop()
+                errand.coming += 1
+            announces = not home.announced and bool(home.arrivals)
             if announces:
                 home.announced = True
         if announces:
             home.announce(home.flush)
         if follower is not None:
             follower.inbox.put(errand)
-        return call
-
-    def look_at(self, error: BaseException) -> None:
-        """Whether the thread can go on after an error."""
-        cancelled, rest = sift(error)
-        if rest is not None and not isinstance(rest, Exception):
-            self.fatal = rest
-        self.ends |= cancelled or self.fatal is not None
+        return goes_on
 
     def current(self) -> Task[Any] | None:
         """The task of the call that the thread makes."""
@@ -366,6 +417,14 @@ class ThreadWorker(Worker):
             errand.queue.clear()
         return True
 
+    def unseat_from(self, call: ThreadCall) -> Worker | None:
+        """Have the thread claim no row after ``call``, if it makes that."""
+        with self.home.lock:
+            if self.claimed is not call:
+                return None
+            self.unseated = True
+        return self
+
     def handle(self) -> Task[Any] | None:
         return self.task if self.series is None else self.series.rows.handle(self)
 
@@ -377,10 +436,12 @@ class ThreadWorker(Worker):
         def make() -> Any:
             HERE.current = lambda: task
             try:
-                func = function_of(task)
-                if are_hooks_set():
-                    return hooked(func, *task._args, **task._kwargs)
-                return func(*task._args, **task._kwargs)
+                func, args, kwargs = call_of(task)
+                value = hooked(func, *args, **kwargs) if are_hooks_set() else func(*args, **kwargs)
+                if type(value) is CoroutineType:
+                    value.close()
+                    raise not_sync(value.__qualname__)
+                return value
             finally:
                 HERE.current = None
 
@@ -395,8 +456,10 @@ class ThreadWorker(Worker):
         self.inbox.put(None)
         home.idle.pop(self, None)
         errand, self.errand = self.errand, None
-        if errand is not None and self in errand.idle:
-            errand.idle.remove(self)
+        if errand is not None:
+            with home.lock:
+                if self in errand.idle:
+                    errand.idle.remove(self)
         if call is None:
             home.threads.pop(self, None)
         else:

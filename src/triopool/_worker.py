@@ -309,7 +309,7 @@ class Worker:
         """Whether it has a slot."""
         return self.seat is not None
 
-    def seated(self) -> Worker | None:
+    def unseat(self) -> Worker | None:
         """Itself, if it has a slot."""
         return None if self.seat is None else self
 

@@ -102,7 +102,8 @@ class ThreadPool(SyncCalls):
         """How many threads there are.
 
         It can be set: to more, and they start; to less, and idle ones end, others when they become
-        idle. A call that finds no idle thread still starts one.
+        idle. A call that finds no idle thread still starts one. If a thread cannot be started, a call
+        fails with that error, and so does the pool whose size asked for it.
 
         Raises:
           ValueError: when set to less than 0, or more than `maxsize`.
