@@ -71,6 +71,7 @@ class ThreadCall:
     value: Any = attrs.field(init=False, default=None)
     error: BaseException | None = attrs.field(init=False, default=None)
     killed: bool = attrs.field(init=False, default=False)
+    discarded: bool = attrs.field(init=False, default=False)  # its pool counts it no more
 
     @property
     def _rows(self) -> ThreadRows:
@@ -90,7 +91,11 @@ class ThreadCall:
 
     def unseat(self) -> Worker | None:
         """Have the thread that makes the call claim no other."""
-        return None if self.claimer is None else self.claimer.unseat_from(self)
+        worker = None if self.claimer is None else self.claimer.unseat_from(self)
+        if worker is not None:
+            self.discarded = True
+            self._rows.discarded += 1
+        return worker
 
     def has_begun(self) -> bool:
         """Whether a thread has claimed the row."""
@@ -98,7 +103,7 @@ class ThreadCall:
 
     def is_of(self, block: Block, /) -> bool:
         """Whether it is a row of this pool."""
-        return self._rows.series.block is block
+        return not self.discarded and self._rows.series.block is block
 
 
 @attrs.define(eq=False)

@@ -26,10 +26,10 @@ def in_trio_only(cls: C) -> C:
         if isinstance(member, property):
             if member.fset is not None:
                 how = f"run_sync(setattr, pool, {name!r}, ...)"
-                setattr(cls, name, member.setter(_guard(member.fset, how)))
+                setattr(cls, name, member.setter(_guard(member.fset, "set", how)))
         elif inspect.isfunction(member):
             run = "run" if inspect.iscoroutinefunction(member) else "run_sync"
-            setattr(cls, name, _guard(member, f"{run}(pool.{name}, ...)"))
+            setattr(cls, name, _guard(member, "called", f"{run}(pool.{name}, ...)"))
     return cls
 
 
@@ -38,7 +38,7 @@ def _is_in_run_of(pool: BasePool) -> bool:
     return lowlevel.in_trio_run() and lowlevel.current_trio_token() is pool._token
 
 
-def _guard(method: Callable[..., Any], how: str) -> Callable[..., Any]:
+def _guard(method: Callable[..., Any], what: str, how: str) -> Callable[..., Any]:
     name = method.__name__
 
     @functools.wraps(method)
@@ -46,7 +46,8 @@ def _guard(method: Callable[..., Any], how: str) -> Callable[..., Any]:
         # A pool that is not open says so itself.
         if hasattr(self, "_clerks") and not _is_in_run_of(self):
             raise RuntimeError(
-                f"{name} was used in a thread other than Trio's: write trio.from_thread.{how} there"
+                f"{name} was {what} in a thread other than Trio's: write "
+                f"trio.from_thread.{how} there"
             )
         return method(self, *args, **kwargs)
 

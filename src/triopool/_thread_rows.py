@@ -57,6 +57,9 @@ class ThreadRows(Rows):
     input_error: Exception | None = attrs.field(default=None, init=False)  # and how it ended
     pulled: int = attrs.field(default=0, init=False)  # so many rows, under the lock
     settled: int = attrs.field(default=0, init=False)  # so many of these are over
+    discarded: int = attrs.field(
+        default=0, init=False
+    )  # so many of those that are not, no more count
     ahead: int = attrs.field(default=1, init=False)  # so many rows are to wait in the queue
     filled_at: float = attrs.field(default=0.0, init=False)
 
@@ -137,6 +140,10 @@ class ThreadRows(Rows):
     def running(self) -> int:
         return self.pulled - self.settled
 
+    def counted(self) -> int:
+        """How many of those that run count in the pool's ``len``."""
+        return self.pulled - self.settled - self.discarded
+
     @enable_ki_protection
     def tasks(self) -> list[Task[Any]]:
         if not self.running():
@@ -146,7 +153,8 @@ class ThreadRows(Rows):
             calls += [each for each in self.crew.arrivals if isinstance(each, ThreadCall)]
             workers = cast("dict[ThreadWorker, None]", self.workers)
             calls += [worker.claimed for worker in workers if worker.claimed is not None]
-        own = sorted((call for call in calls if call.errand is self), key=lambda call: call.index)
+        own = [call for call in calls if call.errand is self and not call.discarded]
+        own.sort(key=lambda call: call.index)
         return [self.task_of(call) for call in own]
 
     def launch(self, row: Any) -> Worker:
@@ -169,7 +177,9 @@ class ThreadRows(Rows):
         if not self.pulls:  # it is code of the user's
             return super().pull()
         with self.crew.lock:
-            return END if self.drained else super().pull()
+            row = END if self.drained else super().pull()
+        self._look_for_drained()
+        return row
 
     @enable_ki_protection
     def withdraw(self) -> None:
@@ -233,6 +243,9 @@ class ThreadRows(Rows):
 
     def settle(self, call: ThreadCall) -> None:
         """Take the result of a row, or its error."""
+        self.discarded -= call.discarded
+        if call.task is not None:
+            call.task._look()
         if call.error is not None:
             error, call.error = call.error, None  # whose traceback has the call
             self._settle_failure(call, caught(error))
@@ -278,10 +291,7 @@ class ThreadRows(Rows):
             if series.over:
                 return
         self.pressed = pressed
-        if self.drained and not series.exhausted:
-            series.exhausted = True
-            if self.input_error is not None:
-                series.fail_input(self.input_error)
+        self._look_for_drained()
         waits = False
         by_feeder = not self.pulls and not series.inputs.is_async
         if by_feeder and not (pressed or series.exhausted) and series.room():
@@ -290,6 +300,13 @@ class ThreadRows(Rows):
         self._dispatch(waits=waits)
         if series.exhausted and not self.queue:
             feeder.no_more()
+
+    def _look_for_drained(self) -> None:
+        """If a thread has come to the end of the input, let the series know."""
+        if self.drained and not self.series.exhausted:
+            self.series.exhausted = True
+            if self.input_error is not None:
+                self.series.fail_input(self.input_error)
 
     def _pop_idle(self) -> ThreadWorker | None:
         with self.crew.lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from triopool._base import OnError
     from triopool._crew import Crew
+    from triopool._thread_rows import ThreadRows
 
 __all__ = ["ThreadPool", "ThreadPoolExecutor"]
 
@@ -79,7 +80,7 @@ class ThreadPool(SyncCalls):
     def __len__(self) -> int:
         """How many calls are not over, those included that wait for a slot or a thread."""
         own = sum(worker.series is None for worker in self._members)
-        rows = sum(series.rows.running() for series in self._series)
+        rows = sum(cast("ThreadRows", series.rows).counted() for series in self._series)
         return own + rows + len(self._line.calls) + len(self._added)
 
     @property
@@ -102,8 +103,8 @@ class ThreadPool(SyncCalls):
         """How many threads there are.
 
         It can be set: to more, and they start; to less, and idle ones end, others when they become
-        idle. A call that finds no idle thread still starts one. If a thread cannot be started, a call
-        fails with that error, and so does the pool whose size asked for it.
+        idle. A call that finds no idle thread still starts one. If a thread cannot be started, a
+        call fails with that error, and so does the pool whose size asked for it.
 
         Raises:
           ValueError: when set to less than 0, or more than `maxsize`.
