@@ -553,12 +553,11 @@ async def test_whoever_waits_outside_of_a_cancelled_pool_gets_task_killed():
         seen.append(task)
 
     seen = []
-    async with trio.open_nursery() as nursery:
-        async with ThreadPool(1) as pool:
-            task = await pool.spawn(until_cancelled)
-            nursery.start_soon(wait_for, task)
-            await wait_all_tasks_blocked()
-            pool.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery, ThreadPool(1) as pool:
+        task = await pool.spawn(until_cancelled)
+        nursery.start_soon(wait_for, task)
+        await wait_all_tasks_blocked()
+        pool.cancel_scope.cancel()
     assert seen == [task]
 
 
@@ -995,6 +994,7 @@ async def test_two_pools_share_a_limiter_and_take_turns():
     limiter = trio.CapacityLimiter(1)
     async with ThreadPool(limiter) as one, ThreadPool(limiter) as other, Gate() as gate:
         first = await one.spawn(gate.hold, 1)
+        await gate.until(1)
         second = other.apply_async(gate.hold, (2,))
         await wait_all_tasks_blocked()
         third = one.apply_async(gate.hold, (3,))

@@ -5,6 +5,7 @@ import gc
 import itertools
 import sys
 import threading
+import time
 import warnings
 import weakref
 
@@ -209,26 +210,23 @@ async def test_functions_are_called_in_threads_and_iterables_in_trio():
 
 
 async def test_slow_calls_have_at_most_one_row_pulled_ahead_of_them():
-    pulled = []
+    begun = []  # this is a list, as its length may be seen in another thread
+    farthest = 0
 
     def rows():
-        for x in range(100):
-            pulled.append(x)
+        nonlocal farthest
+        for x in range(30):
+            farthest = max(farthest, x - len(begun))
             yield x
 
-    async with ThreadPool(2) as pool, Gate() as gate:
-        results = pool.imap(gate.hold, rows())
-        await gate.until(2)
-        await wait_all_tasks_blocked()
-        assert pulled in ([0, 1], [0, 1, 2])
-        for n in range(5):
-            gate.open(n)
-            assert await anext(results) == n
-            await gate.until(n + 3)
-            await wait_all_tasks_blocked()
-            assert len(pulled) <= n + 4
-        gate.open()
-        await results.aclose()
+    def run(x):
+        begun.append(x)
+        time.sleep(0.005)  # which is what makes it slow
+
+    async with ThreadPool(1) as pool:
+        await pool.map(run, rows())
+    # The row before may have left the queue and not got to its first line.
+    assert farthest <= 1 + 1
 
 
 async def test_quick_calls_have_at_most_64_rows_pulled_ahead_of_them():
@@ -247,25 +245,28 @@ async def test_quick_calls_have_at_most_64_rows_pulled_ahead_of_them():
     assert farthest <= 64 + 2
 
 
-@every_source
-@pytest.mark.parametrize("how", KINDS)
-async def test_the_error_of_an_iterable_comes_after_the_results_before_it(how, source, balanced):
-    rows = itertools.chain(range(3), (1 // 0 for _ in [0]))
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+async def test_the_error_of_an_iterable_comes_after_the_results_before_it(is_async, balanced):
+    def rows():
+        yield from range(3)
+        raise Oops
+
+    def given():
+        return in_turn(rows()) if is_async else rows()
 
     async with ThreadPool(2) as pool:
-        seen = []
-        with pytest.raises(ZeroDivisionError):
-            if how == "map":
-                await pool.map(double, source(rows) if source is in_turn else rows)
-            else:
-                input_rows = in_turn(rows) if source is in_turn else rows
-                if how == "starmap":
-                    input_rows = starred(input_rows)
-                results = getattr(pool, how)(double, input_rows)
-                async for x in results:
-                    seen.append(x)
-        if how != "map":
-            assert sorted(seen) == [0, 2, 4]
+        with pytest.raises(Oops):
+            await pool.map(double, given())
+        for results in (
+            pool.imap(double, given()),
+            pool.imap_unordered(double, given()),
+            pool.starmap(double, starred(given())),
+        ):
+            assert sorted([await anext(results) for _ in range(3)]) == [0, 2, 4]
+            with pytest.raises(Oops):
+                await anext(results)
+            with pytest.raises(StopAsyncIteration):
+                await anext(results)
         await pool.join()
         balanced(pool)
 
@@ -303,7 +304,6 @@ async def test_a_generator_is_closed_in_trio_when_its_map_ends_early():
             for x in range(100):
                 yield x
         finally:
-            await trio.lowlevel.checkpoint()
             closed.append(threading.get_ident())
 
     async with ThreadPool(2) as pool:
@@ -341,7 +341,7 @@ async def test_an_unlimited_pool_pulls_a_bounded_number_of_rows_at_once():
             pulled.append(x)
             yield x
 
-    async with ThreadPool(trio.CapacityLimiter(1000)) as pool:
+    async with ThreadPool(trio.CapacityLimiter(100)) as pool:
         results = pool.imap(double, rows())
         while not pulled:
             await trio.lowlevel.checkpoint()
@@ -450,10 +450,9 @@ async def test_an_error_of_a_row_keeps_nothing_alive_but_what_its_call_had(no_gc
     async with ThreadPool(1) as pool:
         thing = Thing()
         ref = weakref.ref(thing)
-        with pytest.raises(Unbroken) as info:
+        with pytest.raises(Unbroken):
             await pool.map(fail, [thing])
         del thing
-        info = None
         await pool.join()
         for _ in range(1000):
             if not ref():
@@ -627,7 +626,6 @@ async def test_a_discarded_row_frees_its_slot_and_its_thread_takes_no_other_row(
             await gate.until(1)
             (row,) = [task for task in pool if task.status is RUNNING]
             pool.discard(row)
-            assert row not in pool
             # Its slot may be the next row's already, which begins beside it.
             await gate.until(2)
             most = 0
@@ -642,7 +640,21 @@ async def test_a_discarded_row_frees_its_slot_and_its_thread_takes_no_other_row(
             assert [x async for x in results] == []
             await pool.join()
             balanced(pool)
-        assert most == 2
+        assert most == 1
+
+
+async def test_a_discarded_row_is_no_longer_in_the_pool():
+    async with ThreadPool(1) as pool, Gate() as gate:
+        results = pool.imap(gate.hold, [1])
+        await gate.until(1)
+        (row,) = pool
+        pool.discard(row)
+        assert row not in pool
+        assert (len(pool), list(pool)) == (0, [])
+        await wait_all_tasks_blocked()  # for the feeder has got the slot first, in vain
+        assert pool.free_count() == 1
+        gate.open()
+        assert [x async for x in results] == [1]
 
 
 # Errors of rows
@@ -865,12 +877,11 @@ async def test_a_row_pulled_ahead_that_is_killed_never_runs_and_raises_at_its_pl
             try:
                 seen.append(await anext(results))
             except TaskKilled as error:
-                assert "too old" in str(error)
-                seen.append("killed")
+                seen.append(str(error).rpartition(": ")[2])
             except StopAsyncIteration:
                 break
         assert seen[:300] == list(range(300))
-        assert seen[301:] == [300, "killed", *range(302, 600)]
+        assert seen[301:] == [300, "too old", *range(302, 600)]
         await pool.join()
         balanced(pool)
 
@@ -1051,7 +1062,7 @@ async def test_quick_rows_of_a_cancelled_pool_do_not_go_on(source):
     rows = itertools.count() if source is list else source(itertools.count())
     async with ThreadPool(2) as pool:
         trio.lowlevel.spawn_system_task(cancel)
-        with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True), pytest.raises(TaskKilled):
             await pool.map(double, rows)
 
 
@@ -1190,7 +1201,6 @@ async def test_an_iterator_that_is_dropped_unread_warns():
     async with ThreadPool(1) as pool:
         with pytest.warns(ResourceWarning, match="dropped before it was read"):
             pool.imap(double, range(9))
-            gc.collect()
 
 
 async def test_an_iterator_may_be_dropped_in_a_thread():
