@@ -195,6 +195,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure the pools beside those of gevent, eventlet and others."""
+    """Measure pools and threads beside those of gevent, eventlet and others."""
     session.install("-e", ".", *requirements("bench"))
     session.run("python", "benchmarks/pools.py", *session.posargs)
+    session.run("python", "benchmarks/threads.py", *session.posargs)

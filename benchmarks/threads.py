@@ -68,12 +68,7 @@ def triopool():
     async def submit(n):
         submit_to(triopool.ThreadPoolExecutor, n)
 
-    cases = []
-    if hasattr(triopool, "ThreadPool"):
-        cases += [map, apply]
-    if hasattr(triopool, "ThreadPoolExecutor"):
-        cases += [executor_map, submit]
-    return trio.run, cases
+    return trio.run, [map, apply, executor_map, submit]
 
 
 def concurrent():

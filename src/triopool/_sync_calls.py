@@ -44,7 +44,7 @@ class SyncCalls(BasePool):
         nothing and holds no slot.
 
         Args:
-          func: an async function.
+          func: a sync function, which runs in a thread.
           args: its positional arguments.
           kwargs: its keyword arguments.
 
@@ -54,7 +54,7 @@ class SyncCalls(BasePool):
         Raises:
           PoolDeadlock: every slot is held by a call that waits for a slot of this very pool.
           trio.ClosedResourceError: the pool is closed.
-          TypeError: ``func`` is not an async function.
+          TypeError: ``func`` is not a sync function.
 
         Differs from gevent: an endless wait for a slot inside of a full pool is an error.
         """
@@ -68,7 +68,7 @@ class SyncCalls(BasePool):
         Raises:
           PoolFull: there is none.
           trio.ClosedResourceError: the pool is closed.
-          TypeError: ``func`` is not an async function.
+          TypeError: ``func`` is not a sync function.
         """
         return self._spawn_nowait(func, args, kwargs)
 
@@ -81,12 +81,13 @@ class SyncCalls(BasePool):
     ) -> T:
         """Run one call and return its result.
 
-        Cancelling ``apply`` cancels its call and waits for its end. In a call of the same pool, the
-        function runs in place, on the slot which that call holds, in a context and a cancel scope
-        of its own; so it never waits for a slot there.
+        Cancelling ``apply`` cancels its call, which the thread can ask about, and waits for its
+        end, unless the pool leaves such calls behind. ``trio.from_thread.run(pool.apply, func)`` in
+        a call of the same pool runs on the slot which that call holds, in another thread, in a
+        context and a cancel scope of its own; so it never waits for a slot there.
 
         Args:
-          func: an async function.
+          func: a sync function, which runs in a thread.
           args: its positional arguments.
           kwds: its keyword arguments.
 
@@ -97,7 +98,7 @@ class SyncCalls(BasePool):
           TaskKilled: the call was killed.
           PoolDeadlock: every slot is held by a call that waits for a slot of this very pool.
           trio.ClosedResourceError: the pool is closed.
-          TypeError: ``func`` is not an async function.
+          TypeError: ``func`` is not a sync function.
           Exception: whatever the call raised.
 
         Differs from gevent: cancelling the caller ends the call, too.
@@ -135,7 +136,7 @@ class SyncCalls(BasePool):
         """Have a call started as soon as there is a slot for it: sync, and never blocks.
 
         Args:
-          func: an async function.
+          func: a sync function, which runs in a thread.
           args: its positional arguments.
           kwds: its keyword arguments.
           callback: called with the result if the call succeeds; sync or async, and without a slot.
@@ -146,7 +147,7 @@ class SyncCalls(BasePool):
 
         Raises:
           trio.ClosedResourceError: the pool is closed.
-          TypeError: ``func`` is not an async function, or ``callback`` cannot be called.
+          TypeError: ``func`` is not a sync function, or ``callback`` cannot be called.
 
         Differs from gevent: the callback may be async, and `join` waits for it.
         """
@@ -207,13 +208,17 @@ class SyncCalls(BasePool):
 
         The first call that fails cancels the rest, and when those have ended its error is raised as
         it is; on a tie that of the first in the order of the input. The errors of others are named
-        in its notes. Cancelling ``map`` cancels its calls and waits for their end. In a call of the
-        same pool, one row at a time may use the slot of that call, so that it always advances.
+        in its notes. Cancelling ``map`` cancels its calls, which their threads can ask about, and
+        waits for their end, unless the pool leaves such calls behind. Asked for in a call of the
+        same pool, through `trio.from_thread.run`, one row at a time may use the slot of that call,
+        so that it always advances.
 
         Args:
-          func: an async function.
+          func: a sync function, which runs in a thread.
           iterables: iterables and async iterables of arguments, one for each parameter, pulled in
-            step until the shortest ends, and lazily: at most one row ahead of the free slots.
+            step until the shortest ends, and lazily. They are iterated in Trio's thread, but for
+            those of builtin types. While calls come back within milliseconds, up to 64 rows are
+            pulled ahead of the free slots, otherwise one.
           return_exceptions: return the errors of calls in place of results, and cancel nothing.
 
         Returns:
@@ -223,7 +228,7 @@ class SyncCalls(BasePool):
           TaskKilled: the pool was killed.
           PoolDeadlock: every slot is held by a call that waits for a slot of this very pool.
           trio.ClosedResourceError: the pool is closed.
-          TypeError: ``func`` is not an async function, or an iterable is none.
+          TypeError: ``func`` is not a sync function, or an iterable is none.
           Exception: what a call raised, or an iterable.
 
         Differs from gevent: the calls that are left are cancelled when one fails (gevent issue
@@ -321,7 +326,7 @@ class SyncCalls(BasePool):
         read, and iteration can go on. The results come through a memory channel.
 
         Args:
-          func: an async function.
+          func: a sync function, which runs in a thread.
           iterables: iterables and async iterables of arguments, as for `map`.
           maxsize: the most calls that run, or have results which are not read yet; None for no such
             limit.
@@ -333,7 +338,7 @@ class SyncCalls(BasePool):
         Raises:
           ValueError: ``maxsize`` is less than 1.
           trio.ClosedResourceError: the pool is closed.
-          TypeError: ``func`` is not callable, or an iterable is none.
+          TypeError: ``func`` is not a sync function, or an iterable is none.
 
         Differs from gevent: with ``maxsize``, what runs counts as well as what is unread, so that
         memory is bounded in an ordered iterator, too (gevent issue 638).
@@ -431,7 +436,7 @@ class SyncCalls(BasePool):
         """Like `imap` over one iterable of argument tuples: ``func(*row)`` for each row.
 
         Args:
-          func: an async function.
+          func: a sync function, which runs in a thread.
           iterable: an iterable or async iterable of tuples.
           maxsize: as for `imap`.
           return_exceptions: as for `imap`.
