@@ -433,6 +433,21 @@ async def test_sys_exit_beside_an_error_is_in_the_group_of_its_call():
     assert info.group_contains(Oops)
 
 
+async def test_a_group_that_cannot_be_split_fails_its_call_with_what_it_raises():
+    class Unsplit(BaseExceptionGroup):
+        def split(self, _):
+            raise Oops
+
+    def run():
+        raise Unsplit("both", [SystemExit(3), KeyError()])
+
+    async with ThreadPool(1) as pool:
+        task = await pool.spawn(run)
+        with pytest.raises(Oops):
+            await task
+        assert await pool.apply(double, (1,)) == 2
+
+
 async def test_a_link_that_raises_system_exit_takes_the_pool_down():
     with pytest.raises(SystemExit):
         async with ThreadPool(1) as pool, Gate() as gate:
@@ -727,6 +742,27 @@ async def test_a_call_that_is_killed_before_its_thread_has_started_never_runs(ba
     assert ran in ([0], [])
 
 
+@pytest.mark.parametrize("what", ["kill", "discard"])
+async def test_a_call_that_is_just_over_is_neither_killed_nor_discarded(what, balanced):
+    done = threading.Event()
+    async with ThreadPool(1) as pool:
+        for _ in range(20):
+            done.clear()
+            task = await pool.spawn(done.set)
+            await trio.lowlevel.checkpoint()
+            while not (task.ready() or done.is_set()):
+                await trio.lowlevel.checkpoint()
+            # If the thread has not deposited the result yet, it does so now or a little later.
+            if what == "kill":
+                task.kill_nowait()
+            else:
+                pool.discard(task)
+            await task.join()
+            await pool.join()
+            balanced(pool)
+        assert await pool.apply(double, (1,)) == 2
+
+
 async def test_spawners_that_wait_are_not_killed():
     async with ThreadPool(1) as pool, Gate() as gate, trio.open_nursery() as nursery:
         await pool.spawn(gate.ask, 1)
@@ -965,6 +1001,20 @@ async def test_an_idle_thread_or_a_call_that_has_not_begun_is_not_left_behind(ba
         assert ran == [1] * task.successful()
         ran.clear()
         assert pool.size == 0
+        balanced(pool)
+
+
+async def test_a_call_for_an_idle_thread_that_has_not_begun_is_not_left_behind(balanced):
+    ran = []
+    for _ in range(20):
+        async with ThreadPool(1, abandon_on_cancel=True) as pool:
+            await pool.apply(double, (1,))
+            task = pool.spawn_nowait(ran.append, 1)
+            pool.cancel_scope.cancel()
+        assert (task.status, ran) in ((TaskStatus.KILLED, []), (TaskStatus.SUCCEEDED, [1]))
+        ran.clear()
+        while pool.size:  # if it was begun after all, it is
+            await trio.lowlevel.checkpoint()
         balanced(pool)
 
 
@@ -1271,6 +1321,84 @@ async def test_the_last_of_several_that_wait_in_vain_raises_pool_deadlock(abando
 
 
 @either_mode
+async def test_a_call_whose_last_hope_for_a_slot_goes_raises_pool_deadlock(abandons, balanced):
+    def wait():
+        with pytest.raises(PoolDeadlock):
+            run_in_trio(queued.get)
+
+    async with ThreadPool(2, abandon_on_cancel=abandons) as pool, Gate() as gate:
+        holder = await pool.spawn(gate.hold)
+        await gate.until(1)
+        task = await pool.spawn(wait)
+        queued = pool.apply_async(double, (1,))
+        await wait_all_tasks_blocked()
+        pool.maxsize = 1
+        gate.open()
+        await holder
+        await task
+        assert await queued == 2
+        await pool.join()
+        balanced(pool)
+
+
+@either_mode
+async def test_waiting_for_what_was_asked_for_outside_is_pool_deadlock_in_a_full_pool(abandons):
+    def read():
+        with pytest.raises(PoolDeadlock):
+            run_in_trio(results.__anext__)
+        with pytest.raises(PoolDeadlock):
+            run_in_trio(task.get)
+
+    async with ThreadPool(1, abandon_on_cancel=abandons) as pool:
+        reader = await pool.spawn(read)
+        results = pool.imap(double, [1])
+        task = pool.map_async(double, [2])
+        await reader
+        assert [x async for x in results] == [2]
+        assert await task == [4]
+
+
+@either_mode
+async def test_a_kill_in_a_row_of_a_map_that_a_call_asked_for_waits_for_neither(abandons, balanced):
+    def kill(_):
+        run_in_trio(pool.kill)
+
+    def outer():
+        run_in_trio(pool.map, kill, [1])
+
+    async with ThreadPool(2, abandon_on_cancel=abandons) as pool:
+        task = await pool.spawn(outer)
+        await task.join()
+        assert task.status is TaskStatus.KILLED
+        while pool.limiter.borrowed_tokens:
+            await trio.lowlevel.checkpoint()
+        await pool.join()
+        balanced(pool)
+
+
+@either_mode
+async def test_two_that_wait_for_each_other_raise_one_pool_deadlock(abandons, balanced):
+    def wait_for(name, others):
+        gate.hold(name)
+        try:
+            return run_in_trio(others[0].get)
+        except PoolDeadlock:
+            return "deadlock"
+
+    rows, calls = [], []
+    async with ThreadPool(2, abandon_on_cancel=abandons) as pool, Gate() as gate:
+        results = pool.imap(lambda _: wait_for("row", calls), [1])
+        await gate.until(1)
+        rows += pool
+        calls.append(await pool.spawn(wait_for, "call", rows))
+        await gate.until(2)
+        gate.open()
+        assert await calls[0] == await anext(results) == "deadlock"
+        await pool.join()
+        balanced(pool)
+
+
+@either_mode
 async def test_join_inside_of_a_call_is_a_runtime_error(abandons):
     def inner():
         with pytest.raises(RuntimeError, match="inside a call"):
@@ -1554,10 +1682,11 @@ def fork():
     if not child:
         try:
             # This thread may be in a run of Trio, and so may the main thread have been.
-            thread = threading.Thread(target=trio.run, args=[in_child])
+            done = []
+            thread = threading.Thread(target=lambda: done.append(trio.run(in_child)))
             thread.start()
             thread.join()
-            os._exit(7)
+            os._exit(7 if done else 1)
         finally:
             os._exit(1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
