@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from threading import getprofile, gettrace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import attrs
 
-from triopool._hooks import hooked
+from triopool._functions import sync_value
+from triopool._hooks import hooked_if_set
 from triopool._inside import CALLER
 from triopool.task import Task
 
@@ -30,17 +30,11 @@ class Errand(Protocol):
     """
 
     queue: deque[ThreadCall]
-    coming: int  # threads that were sent and have not looked at it yet
     idle: list[ThreadWorker]  # whose threads wait for more of it
-    halted: bool  # nobody claims a call any more
-    halts_on_error: bool  # that is so after a call has failed
-    pressed: bool  # others wait for slots, so nobody claims a call for now
+    coming: int  # threads that were sent and have not looked at it yet
 
-    def make(self, call: ThreadCall) -> Any:
-        """Make the call. This runs in the thread."""
-
-    def next_call(self) -> ThreadCall | None:
-        """Another one, when the queue is empty. This runs in the thread, under the lock."""
+    def serve(self, worker: ThreadWorker) -> None:
+        """Make calls as long as there is one that nobody has claimed. This runs in the thread."""
 
     def task_of(self, call: ThreadCall) -> Task[Any] | None:
         """What stands for the call. This may run in the thread."""
@@ -71,7 +65,6 @@ class ThreadCall:
     value: Any = attrs.field(init=False, default=None)
     error: BaseException | None = attrs.field(init=False, default=None)
     killed: bool = attrs.field(init=False, default=False)
-    discarded: bool = attrs.field(init=False, default=False)  # its pool counts it no more
 
     @property
     def _rows(self) -> ThreadRows:
@@ -93,8 +86,7 @@ class ThreadCall:
         """Have the thread that makes the call claim no other."""
         worker = None if self.claimer is None else self.claimer.unseat_from(self)
         if worker is not None:
-            self.discarded = True
-            self._rows.discarded += 1
+            self._rows.discarded.add(self)
         return worker
 
     def has_begun(self) -> bool:
@@ -103,7 +95,8 @@ class ThreadCall:
 
     def is_of(self, block: Block, /) -> bool:
         """Whether it is a row of this pool."""
-        return not self.discarded and self._rows.series.block is block
+        rows = self._rows
+        return self not in rows.discarded and rows.series.block is block
 
 
 @attrs.define(eq=False)
@@ -114,30 +107,42 @@ class LoneErrand:
     task: Task[Any] | None  # until it is over
     context: Context
     queue: deque[ThreadCall] = attrs.field(init=False)
-    coming: int = attrs.field(init=False, default=0)
     idle: list[ThreadWorker] = attrs.field(init=False, factory=list["ThreadWorker"])
-    halted: bool = attrs.field(init=False, default=False)
-    halts_on_error: bool = attrs.field(init=False, default=False)
-    pressed: bool = attrs.field(init=False, default=False)
+    coming: int = attrs.field(init=False, default=0)
 
     def __attrs_post_init__(self) -> None:
         self.queue = deque((ThreadCall(self, task=self.task),))
 
-    def make(self, call: ThreadCall) -> Any:
-        """Make the call."""
-        task = self.task
-        assert task is not None
-        context = self.context
-        if self.worker.home.abandons:
-            context.run(CALLER.set, cast("ThreadWorker", call.claimer))
-        func, args, kwargs = call_of(task)
-        del self, call, task  # the frames of a call that fails lead back to this one
-        if getprofile() is None and gettrace() is None:
-            return context.run(func, *args, **kwargs)
-        return context.run(hooked, func, *args, **kwargs)
+    def serve(self, worker: ThreadWorker) -> None:
+        """Make the call, if it was not taken back."""
+        home = worker.home
+        with home.lock:
+            self.coming -= 1
+            begins = len(self.queue) > 0 and not worker.is_barred()
+            if begins:
+                worker.claimed = self.queue.popleft()
+                worker.claimed.claimer = worker
+        if begins:
+            self._make(worker)
+        with home.lock:
+            announces = worker.deposit() and home.arrive(worker)
+        if announces:
+            home.announce(home.flush)
+        del self, worker, home  # the frames of a call that fails lead back to this one
 
-    def next_call(self) -> None:
-        """There is no other."""
+    def _make(self, worker: ThreadWorker) -> None:
+        call, task, context = worker.claimed, self.task, self.context
+        assert call is not None
+        assert task is not None
+        try:
+            if worker.home.abandons:
+                context.run(CALLER.set, worker)
+            func, args, kwargs = call_of(task)
+            call.value = sync_value(context.run(hooked_if_set(func), *args, **kwargs))
+        except BaseException as error:
+            worker.note(call, error)
+        finally:
+            del self, worker, call, task
 
     def task_of(self, call: ThreadCall) -> Task[Any] | None:
         """What stands for the call."""

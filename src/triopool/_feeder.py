@@ -135,13 +135,9 @@ class Feeder:
                         series.exhausted = True
                         continue
             await self._take_seat()
-            if row is END and self._may_launch() and rows.unserved <= 0:
-                if series.room() and not inputs.is_async:
-                    row = rows.pull()
-                if row is END:
-                    self._free_seat()
-                    continue
-            if not self._may_launch():
+            if row is END and self._may_launch() and not inputs.is_async and rows.unserved <= 0:
+                row = rows.pull() if series.room() else END
+            if not self._may_launch() or (row is END and rows.unserved <= 0):
                 self._free_seat()
                 continue
             self._launch(row)

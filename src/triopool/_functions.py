@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
@@ -99,12 +100,15 @@ def check_sync(func: object) -> None:
         raise TypeError(f"a function is needed here, not {func!r}; start(task) starts a Task")
 
 
-def not_sync(name: str) -> TypeError:
-    """The error for a function that returned a coroutine in a thread."""
-    return TypeError(
-        f"{name} returned a coroutine, so it is an async function: a ThreadPool runs sync "
-        "ones; use a Pool"
-    )
+def sync_value(value: Any) -> Any:
+    """What a function returned in a thread, unless that shows it to be an async one."""
+    if type(value) is CoroutineType:
+        value.close()  # or Python would warn that nobody awaited it
+        raise TypeError(
+            f"{value.__qualname__} returned a coroutine, so it is an async function: a ThreadPool "
+            "runs sync ones; use a Pool"
+        )
+    return value
 
 
 def row_function(func: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from threading import getprofile, gettrace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -16,6 +17,13 @@ T = TypeVar("T")
 def are_hooks_set() -> bool:
     """Whether the next call in a thread has to be `hooked`."""
     return getprofile() is not None or gettrace() is not None
+
+
+def hooked_if_set(func: Callable[P, T]) -> Callable[P, T]:
+    """``func`` itself, or under the hooks that are set now."""
+    if getprofile() is None and gettrace() is None:
+        return func
+    return functools.partial(hooked, func)
 
 
 def hooked(func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

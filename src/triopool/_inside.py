@@ -63,13 +63,10 @@ def _caller(task: trio.lowlevel.Task) -> Worker | None:
     is_current = task is trio.lowlevel.current_task()
     worker = CALLER.get(None) if is_current else task.context.get(CALLER)
     # It may be of another run of Trio, which began in the thread.
-    if worker is None or worker.trio_task not in WORKERS or not _same_run(worker, task):
+    if worker is None or worker.seat is None or not _is_of_this_run(worker):
         return None
     return worker
 
 
-def _same_run(worker: Worker, task: trio.lowlevel.Task) -> bool:
-    other = worker.trio_task
-    while other is not None and other.parent_nursery is not None:
-        other = other.parent_nursery.parent_task
-    return task.parent_nursery is not None and other is task.parent_nursery.parent_task
+def _is_of_this_run(worker: Worker) -> bool:
+    return worker.crew.block._token is trio.lowlevel.current_trio_token()

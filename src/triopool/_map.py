@@ -49,6 +49,9 @@ class Map(Series[T]):
     def put(self, index: int, value: T) -> None:
         self.results[index] = value
 
+    def put_all(self, results: list[tuple[int, Any]]) -> None:
+        self.results.update(results)
+
     def put_failure(self, index: int, failure: Failure) -> None:
         if self.return_exceptions and isinstance(failure.error, Exception):
             self.results[index] = failure.error

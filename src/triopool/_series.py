@@ -97,6 +97,11 @@ class Series(abc.ABC, Generic[T]):
     def put(self, index: int, value: T) -> None:
         """Take the result of a row."""
 
+    def put_all(self, results: list[tuple[int, Any]]) -> None:
+        """Take the results of many rows."""
+        for index, value in results:
+            self.put(index, value)
+
     @abc.abstractmethod
     def put_failure(self, index: int, failure: Failure) -> None:
         """Take the error of a row."""

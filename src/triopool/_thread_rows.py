@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from threading import getprofile, gettrace
 from time import perf_counter
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -12,11 +14,13 @@ from trio.lowlevel import enable_ki_protection
 
 from triopool._errands import ThreadCall
 from triopool._failures import Failure, caught
-from triopool._hooks import hooked
+from triopool._functions import sync_value
+from triopool._hooks import hooked_if_set
 from triopool._inputs import END
 from triopool._inside import CALLER
 from triopool._map import Map
 from triopool._rows import Rows
+from triopool._stream import Stream
 from triopool.task import Task
 
 if TYPE_CHECKING:
@@ -46,20 +50,24 @@ class ThreadRows(Rows):
     queue: deque[ThreadCall] = attrs.field(factory=deque[ThreadCall], init=False)
     coming: int = attrs.field(default=0, init=False)
     idle: list[ThreadWorker] = attrs.field(factory=list["ThreadWorker"], init=False)
-    halted: bool = attrs.field(default=False, init=False)
-    pressed: bool = attrs.field(default=False, init=False)
-    halts_on_error: bool = attrs.field(init=False)
+    discarded: set[ThreadCall] = attrs.field(factory=set["ThreadCall"], init=False)
+    settled: int = attrs.field(default=0, init=False)  # so many rows are over
+
+    # For the threads
     context: Context = attrs.field(init=False)
     func: Callable[..., Any] | None = attrs.field(init=False)  # unless tasks have a `run`
     starred: bool = attrs.field(init=False)
-    pulls: bool = attrs.field(init=False)
+    pulls: bool = attrs.field(init=False)  # threads do
+    bounded: bool = attrs.field(init=False)  # there may be no room
+    halts_on_error: bool = attrs.field(init=False)
+    # Under the lock:
+    results: list[tuple[int, Any]] = attrs.field(factory=list["tuple[int, Any]"], init=False)
+    pressed: bool = attrs.field(default=False, init=False)  # others wait for slots
+    halted: bool = attrs.field(default=False, init=False)  # no row is to begin, for one has failed
     drained: bool = attrs.field(default=False, init=False)  # a thread has seen the end of the input
     input_error: Exception | None = attrs.field(default=None, init=False)  # and how it ended
-    pulled: int = attrs.field(default=0, init=False)  # so many rows, under the lock
-    settled: int = attrs.field(default=0, init=False)  # so many of these are over
-    discarded: int = attrs.field(
-        default=0, init=False
-    )  # so many of those that are not, no more count
+
+    # For the feeder
     ahead: int = attrs.field(default=1, init=False)  # so many rows are to wait in the queue
     filled_at: float = attrs.field(default=0.0, init=False)
 
@@ -73,49 +81,115 @@ class ThreadRows(Rows):
             self.func = series.func
         self.starred = series.inputs.starred
         self.pulls = series.inputs.direct
+        self.bounded = isinstance(series, Stream) and series.maxsize != math.inf
         self.halts_on_error = isinstance(series, Map) and not series.return_exceptions
 
     # In the thread
 
-    def make(self, call: ThreadCall) -> Any:
-        """Make the call."""
+    def serve(self, worker: ThreadWorker) -> None:
+        """Make calls as long as there is one for this thread.
+
+        This is most of what a row costs, so it looks at as little as it can, and a row is no
+        `ThreadCall` unless it was queued, somebody looks at it, or it fails.
+        """
+        crew = self.crew
+        lock = crew.lock
+        copy = self.context.copy
+        func: Any = self.func
+        plain = func is not None and not self.starred and not crew.abandons
+        value: Any = None
+        with lock:
+            self.coming -= 1
+            goes_on = self._claim(worker)
+            announces = not goes_on and crew.arrive(worker)
+        while goes_on:
+            if announces:
+                crew.announce(crew.flush)
+            try:
+                if plain and getprofile() is None and gettrace() is None:
+                    value = copy().run(func, worker.row)
+                else:
+                    value = self._make(worker)
+                if type(value) is CoroutineType:
+                    sync_value(value)
+            except BaseException as error:
+                self._fail(worker, error)
+            with lock:
+                if worker.claimed is None:
+                    announces = not self.results and crew.arrive(self)
+                    self.results.append((worker.index, value))
+                    worker.row = END
+                else:
+                    worker.claimed.value = value
+                    if not worker.deposit():
+                        break
+                    announces = not crew.announced
+                    crew.announced = True
+                value = None
+                goes_on = self._claim(worker)
+                if not goes_on:
+                    announces |= crew.arrive(worker)
+        if announces:
+            crew.announce(crew.flush)
+        # The frames of a call that fails lead back to this one.
+        del self, worker, crew, lock, copy, func, value
+
+    def _make(self, worker: ThreadWorker) -> Any:
+        """Make a call in one of the less common ways."""
         context = self.context.copy()
         if self.crew.abandons:
-            context.run(CALLER.set, cast("ThreadWorker", call.claimer))
+            context.run(CALLER.set, worker)
         func: Callable[..., Any]
         if self.func is None:
-            func, args = cast("Any", self.task_of(call)).run, cast("Any", ())
+            func, args = cast("Any", worker.current()).run, cast("Any", ())
         else:
-            func, args = self.func, call.row if self.starred else (call.row,)
-        del self, call  # the frames of a call that fails lead back to this one
-        if getprofile() is None and gettrace() is None:
-            return context.run(func, *args)
-        return context.run(hooked, func, *args)
+            func, args = self.func, worker.row if self.starred else (worker.row,)
+        del self, worker
+        return context.run(hooked_if_set(func), *args)
 
-    def next_call(self) -> ThreadCall | None:
-        """Pull a row, under the lock."""
+    def _fail(self, worker: ThreadWorker, error: BaseException) -> None:
+        call = worker.look()
+        assert call is not None
+        worker.note(call, error)
+        if self.halts_on_error:
+            self.halted = True
+
+    def _claim(self, worker: ThreadWorker) -> bool:
+        """Claim the next row, under the lock; whether there is one for this thread."""
+        others = self.pressed and worker.loan is None and not worker.fresh
+        worker.fresh = False
+        if others or self.halted or worker.is_barred():
+            return False
+        if self.queue:
+            call = worker.claimed = self.queue.popleft()
+            call.claimer = worker
+            worker.row = call.row
+        elif not self._pull(worker):
+            return False
+        if self.idle:
+            self.coming += 1
+            self.idle.pop().inbox.put(self)
+        return True
+
+    def _pull(self, worker: ThreadWorker) -> bool:
+        """Pull a row for the thread, under the lock."""
         series = self.series
-        if not self.pulls or self.drained or series.exhausted or not series.room():
-            return None
+        if not self.pulls or self.drained or series.exhausted:
+            return False
+        if self.bounded and not series.room():
+            return False
         try:
-            call = ThreadCall(self, series.inputs.pull(), series.taken)
+            worker.row = series.inputs.pull()
         except StopIteration:
             self.drained = True
         except Exception as error:
             self.drained = True
             self.input_error = error
         else:
+            worker.index = series.taken
             series.taken += 1
-            self.pulled += 1
-            return call
-        return None
-
-    def _call_for(self, row: Any) -> ThreadCall:
-        series = self.series
-        call = ThreadCall(self, row, series.taken)
-        series.taken += 1
-        self.pulled += 1
-        return call
+            return True
+        return False
 
     def task_of(self, call: ThreadCall) -> Task[Any]:
         """The task for a row, made when somebody looks, maybe in its thread."""
@@ -138,34 +212,38 @@ class ThreadRows(Rows):
         return len(self.queue) - self.coming
 
     def running(self) -> int:
-        return self.pulled - self.settled
+        return self.series.taken - self.settled if self.workers or self.queue else 0
 
     def counted(self) -> int:
         """How many of those that run count in the pool's ``len``."""
-        return self.pulled - self.settled - self.discarded
+        return self.running() - len(self.discarded)
 
     @enable_ki_protection
     def tasks(self) -> list[Task[Any]]:
-        if not self.running():
-            return []
+        workers = cast("dict[ThreadWorker, None]", self.workers)
         with self.crew.lock:
             calls = list(self.queue)
             calls += [each for each in self.crew.arrivals if isinstance(each, ThreadCall)]
-            workers = cast("dict[ThreadWorker, None]", self.workers)
-            calls += [worker.claimed for worker in workers if worker.claimed is not None]
-        own = [call for call in calls if call.errand is self and not call.discarded]
+            calls += [call for worker in workers if (call := worker.look()) is not None]
+        own = [call for call in calls if call.errand is self and call not in self.discarded]
         own.sort(key=lambda call: call.index)
         return [self.task_of(call) for call in own]
 
     def launch(self, row: Any) -> Worker:
-        if row is not END:
-            with self.crew.lock:
-                self.queue.append(self._call_for(row))
+        self._enqueue(row)  # if it is none, one waits in the queue
         worker = self.crew.take()
         self.workers[worker] = None
         worker.fresh = True
         worker.send(self)
         return worker
+
+    def _enqueue(self, row: Any) -> None:
+        if row is END:
+            return
+        series = self.series
+        with self.crew.lock:
+            self.queue.append(ThreadCall(self, row, series.taken))
+            series.taken += 1
 
     def prefetch(self) -> None:
         if self.pulls or self.series.inputs.is_async or not self.workers:
@@ -174,12 +252,14 @@ class ThreadRows(Rows):
         self._dispatch(waits=False)
 
     def pull(self) -> Any:
-        if not self.pulls:  # it is code of the user's
-            return super().pull()
-        with self.crew.lock:
-            row = END if self.drained else super().pull()
+        """Put the next row into the queue, if there is one."""
+        if not self.pulls:
+            self._enqueue(super().pull())
+            return END
+        with self.crew.lock:  # and numbered before a thread pulls the next one
+            self._enqueue(END if self.drained else super().pull())
         self._look_for_drained()
-        return row
+        return END
 
     @enable_ki_protection
     def withdraw(self) -> None:
@@ -197,7 +277,7 @@ class ThreadRows(Rows):
     def stop(self, reason: str) -> None:
         with self.crew.lock:
             workers = cast("dict[ThreadWorker, None]", self.workers)
-            hit = [worker for worker in workers if worker.claimed is not None]
+            hit = [worker for worker in workers if worker.row is not END]
             for worker in hit:
                 worker.hit = True
         for worker in hit:
@@ -212,7 +292,7 @@ class ThreadRows(Rows):
         self.series.look_for_end()
 
     def handle(self, worker: Worker) -> Task[Any] | None:
-        call = cast("ThreadWorker", worker).claimed
+        call = cast("ThreadWorker", worker).look()
         return None if call is None else self.task_of(call)
 
     def look_around(self) -> None:
@@ -243,7 +323,7 @@ class ThreadRows(Rows):
 
     def settle(self, call: ThreadCall) -> None:
         """Take the result of a row, or its error."""
-        self.discarded -= call.discarded
+        self.discarded.discard(call)
         if call.task is not None:
             call.task._look()
         if call.error is not None:
@@ -256,6 +336,13 @@ class ThreadRows(Rows):
             if call.task is not None:
                 call.task._succeed(call.value)
             self.series.put(call.index, call.value)
+
+    def settle_results(self) -> None:
+        """Take the results of rows that nobody has looked at."""
+        with self.crew.lock:
+            results, self.results = self.results, []
+        self.settled += len(results)
+        self.series.put_all(results)
 
     def lose(self, call: ThreadCall) -> None:
         """A row was left behind, so it is over."""
@@ -275,8 +362,9 @@ class ThreadRows(Rows):
     def fail_to_start(self, error: Exception) -> None:
         """There is one thread less for its rows."""
         begun = any(cast("ThreadWorker", worker).begun for worker in self.workers)
-        if not begun and not self.series.exhausted:
-            self.series.fail_input(error)
+        if not begun:
+            if self.series.input_failure is None:
+                self.series.fail_input(error)
             self.stop("no thread could be started")
 
     def review(self) -> None:
@@ -325,11 +413,7 @@ class ThreadRows(Rows):
         if len(self.queue) < self.ahead:
             self.filled_at = perf_counter()
         while len(self.queue) < self.ahead and not series.exhausted and series.room():
-            row = self.pull()
-            if row is END:
-                break
-            with self.crew.lock:
-                self.queue.append(self._call_for(row))
+            self.pull()
 
     def _dispatch(self, *, waits: bool) -> None:
         """Wake an idle thread if rows wait, which wakes the next; let those go who are too many."""

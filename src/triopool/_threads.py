@@ -8,7 +8,6 @@ from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
 from threading import RLock
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import attrs
@@ -18,8 +17,9 @@ from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 from triopool._crew import Crew
 from triopool._errands import LoneErrand, ThreadCall, call_of
 from triopool._failures import sift
-from triopool._functions import check_sync, not_sync
-from triopool._hooks import are_hooks_set, hooked
+from triopool._functions import check_sync, sync_value
+from triopool._hooks import hooked_if_set
+from triopool._inputs import END
 from triopool._inside import HERE
 from triopool._thread_rows import ThreadRows
 from triopool._worker import Worker
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from triopool._series import Series
     from triopool.task import Task
 
-Arrival: TypeAlias = "ThreadCall | ThreadWorker"
+Arrival: TypeAlias = "ThreadCall | ThreadRows | ThreadWorker"
 
 
 @attrs.define(eq=False)
@@ -124,6 +124,13 @@ class Threads(Crew):
 
     # Getting it back
 
+    def arrive(self, what: Arrival) -> bool:
+        """Something has happened in a thread; whether to `announce` it. Under the lock."""
+        self.arrivals.append(what)
+        announces = not self.announced
+        self.announced = True
+        return announces
+
     def announce(self, what: Callable[..., object], *args: Any) -> None:
         """Have Trio's loop do something. This runs in a thread."""
         with suppress(trio.RunFinishedError):  # which leaves nobody behind to hear of it
@@ -141,6 +148,9 @@ class Threads(Crew):
             if isinstance(arrival, ThreadCall):
                 errand = arrival.errand
                 self.guard(errand.settle, arrival)
+            elif isinstance(arrival, ThreadRows):
+                errand = arrival
+                self.guard(errand.settle_results)
             elif arrival.ends:
                 self.threads.pop(arrival, None)
                 continue
@@ -167,9 +177,8 @@ class Threads(Crew):
     def free(self, worker: ThreadWorker) -> None:
         """A thread that was left behind has come to its end."""
         self.threads.pop(worker, None)
-        seat, worker.orphan = worker.orphan, None
-        if seat is not None:
-            self.block._pass_on(seat, worker)
+        if worker.seat is not None:
+            self.block._pass_on(worker.seat, worker)
 
     # Growing and shrinking
 
@@ -227,7 +236,9 @@ class ThreadWorker(Worker):
     fresh: bool = False  # it was just given a slot, so it makes one call even if others wait
     left: bool = False  # the Trio task has ended, maybe without the thread
     fatal: BaseException | None = None  # what the thread takes the pool down with
-    orphan: object | None = None  # the slot that the thread still has when it was left behind
+
+    def __attrs_post_init__(self) -> None:
+        self.row = END
 
     async def _work(self) -> None:
         try:
@@ -293,36 +304,13 @@ class ThreadWorker(Worker):
         HERE.current = self.current
         try:
             while not self.ends and (errand := self.inbox.get()) is not None:
-                self.serve(errand)
+                self.begun = True
+                errand.serve(self)
                 del errand  # keep nothing alive while it waits
         finally:
             HERE.current = None
         if self.fatal is not None:
             raise self.fatal
-
-    def serve(self, errand: Errand) -> None:
-        """Make calls as long as there is one that nobody has claimed."""
-        self.begun = True
-        goes_on = self.claim(errand, comes=True)
-        while goes_on:
-            self.make(errand)
-            goes_on = self.claim(errand)
-        del errand  # the frames of a call that failed lead back to this one
-
-    def make(self, errand: Errand) -> None:
-        """Make the call that was claimed. Nothing of it stays behind in the thread's frames."""
-        call = self.claimed
-        assert call is not None
-        try:
-            value = errand.make(call)
-            if type(value) is CoroutineType:
-                value.close()
-                raise not_sync(value.__qualname__)
-            call.value = value
-        except BaseException as error:
-            self.note(call, error)
-        finally:
-            del call, errand
 
     def note(self, call: ThreadCall, error: BaseException) -> None:
         """A call raised: what becomes of it, and of the thread."""
@@ -337,56 +325,36 @@ class ThreadWorker(Worker):
         if cancelled or self.fatal is not None:
             self.ends = True
 
-    def claim(self, errand: Errand, *, comes: bool = False) -> bool:
-        """Deposit the call that is done, and claim another one; whether there is one."""
-        home = self.home
-        follower = None
-        with home.lock:
-            if comes:
-                errand.coming -= 1
-            done = self.claimed
-            if done is not None:
-                self.claimed = None
-                if self.left:
-                    self.ends = True
-                    home.announce(home.free, self)
-                    return False
-                home.arrivals.append(done)
-                if errand.halts_on_error and (done.killed or done.error is not None):
-                    errand.halted = True
-                del done  # whoever settles it may be the last to have it
-            if self.hit or self.left:
-                self.ends = True
-            if not (
-                self.ends
-                or self.unseated
-                or self.lent is not None
-                or errand.halted
-                or (errand.pressed and self.loan is None and not self.fresh)
-            ):
-                call = errand.queue.popleft() if errand.queue else errand.next_call()
-                if call is not None:
-                    call.claimer = self
-                    self.claimed = call
-            self.fresh = False
-            goes_on = self.claimed is not None
-            if not goes_on:
-                home.arrivals.append(self)
-            elif errand.idle:
-                follower = errand.idle.pop()
-                errand.coming += 1
-            announces = not home.announced and bool(home.arrivals)
-            if announces:
-                home.announced = True
-        if announces:
-            home.announce(home.flush)
-        if follower is not None:
-            follower.inbox.put(errand)
-        return goes_on
+    def deposit(self) -> bool:
+        """The claimed call is done; whether anybody cares. To be called under the lock."""
+        call, self.claimed, self.row = self.claimed, None, END
+        if call is None:
+            return True
+        if self.left:
+            self.ends = True
+            self.home.announce(self.home.free, self)
+            return False
+        self.home.arrivals.append(call)
+        return True
+
+    def is_barred(self) -> bool:
+        """Whether it may claim no call, nor another one. To be asked under the lock."""
+        if self.hit or self.left:
+            self.ends = True
+        return self.ends or self.unseated or self.lent is not None
+
+    def look(self) -> ThreadCall | None:
+        """The call that the thread makes. That of a row is made when somebody looks."""
+        with self.home.lock:
+            if self.claimed is None and self.row is not END:
+                assert self.errand is not None
+                self.claimed = ThreadCall(self.errand, self.row, self.index)
+                self.claimed.claimer = self
+            return self.claimed
 
     def current(self) -> Task[Any] | None:
         """The task of the call that the thread makes."""
-        call = self.claimed
+        call = self.look()
         return None if call is None else call.errand.task_of(call)
 
     # In Trio's thread
@@ -437,11 +405,7 @@ class ThreadWorker(Worker):
             HERE.current = lambda: task
             try:
                 func, args, kwargs = call_of(task)
-                value = hooked(func, *args, **kwargs) if are_hooks_set() else func(*args, **kwargs)
-                if type(value) is CoroutineType:
-                    value.close()
-                    raise not_sync(value.__qualname__)
-                return value
+                return sync_value(hooked_if_set(func)(*args, **kwargs))
             finally:
                 HERE.current = None
 
@@ -451,7 +415,7 @@ class ThreadWorker(Worker):
         home = self.home
         with home.lock:
             self.left = True
-            call = self.claimed
+            call = self.look()
         home.flush()  # what it has deposited until now
         self.inbox.put(None)
         home.idle.pop(self, None)
@@ -463,10 +427,12 @@ class ThreadWorker(Worker):
         if call is None:
             home.threads.pop(self, None)
         else:
-            # Left behind: the slot comes back with the thread.
-            self.orphan, self.seat = self.seat, None
             home.block._members.pop(self, None)
             call.errand.lose(call)
+        seat = None
+        if call is not None:  # left behind: the slot comes back with the thread
+            seat, self.seat = self.seat, None
         super()._leave()
+        self.seat = seat
         if errand is not None:
             errand.review()

@@ -221,7 +221,8 @@ class Worker:
         if block._crew is not self.crew:  # which runs calls elsewhere
             call, self.task = self.task, None
             assert call is not None
-            block._begin(call, seat, context)
+            # This task may still be in that context when the call is to be.
+            block._begin(call, seat, context.copy())
             return
         self.seat = seat
         block._members[self] = None
