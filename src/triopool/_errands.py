@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from triopool._block import Block
     from triopool._thread_rows import ThreadRows
-    from triopool._threads import ThreadWorker
+    from triopool._thread_worker import ThreadWorker
     from triopool._worker import Worker
 
 
@@ -117,7 +117,7 @@ class LoneErrand:
         """Make the call, if it was not taken back."""
         home = worker.home
         with home.lock:
-            self.coming -= 1
+            worker.come(self)
             begins = len(self.queue) > 0 and not worker.is_barred()
             if begins:
                 worker.claimed = self.queue.popleft()

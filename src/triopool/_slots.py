@@ -175,7 +175,7 @@ class Slots:
         held = self.limiter.borrowed_tokens
         if not held or len(self.tickets) < held:
             return False
-        stuck = {m for ticket in self.tickets if ticket.in_vain() for m in ticket.members}
+        stuck = {m for ticket in self.tickets if ticket.is_stuck() for m in ticket.members}
         return held <= len({member.seat for member in stuck if member.seat_is_stuck(self, stuck)})
 
     def look_for_deadlock(self) -> None:
@@ -192,6 +192,10 @@ class Ticket:
     members: list[Worker]  # those around it, who had a slot of this pool when it began
     in_vain: Callable[[], bool]  # whether what it waits for needs a slot of this pool
     scope: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
+
+    def is_stuck(self) -> bool:
+        """Whether it will never end; but not if its member is about to hear so."""
+        return not self.scope.cancel_called and self.in_vain()
 
     def __enter__(self) -> None:
         self.slots.tickets[self] = None

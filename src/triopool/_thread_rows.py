@@ -27,13 +27,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context
 
-    from triopool._threads import Threads, ThreadWorker
+    from triopool._thread_worker import ThreadWorker
+    from triopool._threads import Threads
     from triopool._worker import Worker
 
 # At most so many rows wait in the queue, and more than one only while whole batches of them come
 # back within so many seconds. This is a matter of speed alone.
 FARTHEST = 64
 QUICK = 0.002
+
+ASYNC = (CoroutineType,)  # the types of what only an async function returns
 
 
 @attrs.define(eq=False)
@@ -95,11 +98,11 @@ class ThreadRows(Rows):
         crew = self.crew
         lock = crew.lock
         copy = self.context.copy
-        func: Any = self.func
-        plain = func is not None and not self.starred and not crew.abandons
+        func = cast("Callable[..., Any]", self.func)
+        plain = self.func is not None and not self.starred and not crew.abandons
         value: Any = None
         with lock:
-            self.coming -= 1
+            worker.come(self)
             goes_on = self._claim(worker)
             announces = not goes_on and crew.arrive(worker)
         while goes_on:
@@ -110,7 +113,7 @@ class ThreadRows(Rows):
                     value = copy().run(func, worker.row)
                 else:
                     value = self._make(worker)
-                if type(value) is CoroutineType:
+                if type(value) in ASYNC:
                     sync_value(value)
             except BaseException as error:
                 self._fail(worker, error)
@@ -167,8 +170,7 @@ class ThreadRows(Rows):
         elif not self._pull(worker):
             return False
         if self.idle:
-            self.coming += 1
-            self.idle.pop().inbox.put(self)
+            self.idle.pop().wake(self)
         return True
 
     def _pull(self, worker: ThreadWorker) -> bool:
@@ -272,6 +274,8 @@ class ThreadRows(Rows):
             if call.task is not None:
                 call.task._die()
         self._dispatch(waits=False)
+        if withdrawn and self.series.exhausted:
+            self.series.feeder.no_more()
 
     @enable_ki_protection
     def stop(self, reason: str) -> None:

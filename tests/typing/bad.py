@@ -1,7 +1,7 @@
 """Calls that must not type-check: each line says which error it has to give."""
 
 import triopool
-from triopool import GreenPile, Pool, Task
+from triopool import GreenPile, Pool
 
 
 async def length(text: str) -> int:
