@@ -1377,6 +1377,23 @@ async def test_a_kill_in_a_row_of_a_map_that_a_call_asked_for_waits_for_neither(
 
 
 @either_mode
+@pytest.mark.parametrize("looks", [False, True], ids=["unseen", "seen"])
+async def test_a_call_may_wait_for_a_discarded_row(abandons, looks):
+    async with ThreadPool(1, abandon_on_cancel=abandons) as pool, Gate() as gate:
+        results = pool.imap(gate.hold, [1])
+        await gate.until(1)
+        (row,) = pool
+        if looks:
+            assert row.status is TaskStatus.RUNNING
+        pool.discard(row)
+        task = await pool.spawn(run_in_trio, row.get)
+        await wait_all_tasks_blocked()
+        gate.open()
+        assert await task == 1
+        assert [x async for x in results] == [1]
+
+
+@either_mode
 async def test_two_that_wait_for_each_other_raise_one_pool_deadlock(abandons, balanced):
     def wait_for(name, others):
         gate.hold(name)
@@ -1390,6 +1407,7 @@ async def test_two_that_wait_for_each_other_raise_one_pool_deadlock(abandons, ba
         results = pool.imap(lambda _: wait_for("row", calls), [1])
         await gate.until(1)
         rows += pool
+        assert rows[0].status is TaskStatus.RUNNING
         calls.append(await pool.spawn(wait_for, "call", rows))
         await gate.until(2)
         gate.open()
