@@ -491,8 +491,11 @@ async def test_a_thread_is_hosted_by_a_task_below_the_pools_nursery():
 
 
 @contextlib.contextmanager
-def no_more_threads():
-    """Make the start of threads fail, as it does when the system has no more of them."""
+def no_more_threads(kept=0):
+    """Make the start of threads fail, as it does when the system has no more of them.
+
+    So many threads of pools stay as they are.
+    """
     busy, end = set(), threading.Event()
 
     def keep_busy():
@@ -509,7 +512,7 @@ def no_more_threads():
     before = threading.stack_size(1 << 46)
     try:
         # Trio keeps threads for the next job. Some may still be on their way to wait for it.
-        while others():
+        while len(others()) > kept:
             with pytest.raises(RuntimeError, match="can't start new thread"):
                 while True:
                     trio.lowlevel.start_thread_soon(keep_busy, lambda _: None)
@@ -545,6 +548,17 @@ async def test_a_map_fails_for_which_no_thread_can_be_started(balanced):
             await pool.join()
             balanced(pool)
         assert await pool.map(double, range(5)) == [0, 2, 4, 6, 8]
+
+
+async def test_a_map_makes_do_with_the_threads_that_there_are(balanced):
+    async with ThreadPool(2) as pool:
+        await pool.apply(double, (1,))
+        with no_more_threads(kept=1):
+            for rows in (range(5), (x for x in range(5))):
+                assert await pool.map(double, rows) == [0, 2, 4, 6, 8]
+                assert pool.size == 1
+            await pool.join()
+            balanced(pool)
 
 
 async def test_a_pool_fails_that_cannot_start_the_threads_that_its_size_asks_for():

@@ -1379,6 +1379,12 @@ async def test_a_kill_in_a_row_of_a_map_that_a_call_asked_for_waits_for_neither(
 @either_mode
 @pytest.mark.parametrize("looks", [False, True], ids=["unseen", "seen"])
 async def test_a_call_may_wait_for_a_discarded_row(abandons, looks):
+    waiting = trio.Event()
+
+    async def wait_for_it():
+        waiting.set()
+        return await row
+
     async with ThreadPool(1, abandon_on_cancel=abandons) as pool, Gate() as gate:
         results = pool.imap(gate.hold, [1])
         await gate.until(1)
@@ -1386,7 +1392,8 @@ async def test_a_call_may_wait_for_a_discarded_row(abandons, looks):
         if looks:
             assert row.status is TaskStatus.RUNNING
         pool.discard(row)
-        task = await pool.spawn(run_in_trio, row.get)
+        task = await pool.spawn(run_in_trio, wait_for_it)
+        await waiting.wait()
         await wait_all_tasks_blocked()
         gate.open()
         assert await task == 1
