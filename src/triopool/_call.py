@@ -309,7 +309,7 @@ class Call(Generic[T_co]):
             if not self._begun and (host is None or host.withdraw()):
                 self._die()
                 if series is not None:
-                    series.kill(verdict, reason)
+                    series.kill_unjoined(verdict, reason)
         finally:
             if host is not None:
                 host.stop(reason or shown(verdict))
@@ -354,6 +354,7 @@ class Call(Generic[T_co]):
         """Whether it cannot advance, unless its slot's holder does, or a slot comes free."""
         if self._series is not None:
             return self._series.in_vain()
+        self._look()
         return self._status is WAITING or (
             self._status is RUNNING and self._host is not None and self._host.holds_slot()
         )

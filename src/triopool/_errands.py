@@ -79,8 +79,8 @@ class ThreadCall:
         return self._rows.take_back(self)
 
     def holds_slot(self) -> bool:
-        """A thread that has a slot will get to it."""
-        return True
+        """A thread that has a slot makes it or will get to it, unless it was discarded."""
+        return self not in self._rows.discarded
 
     def unseat(self) -> Worker | None:
         """Have the thread that makes the call claim no other."""
@@ -125,6 +125,7 @@ class LoneErrand:
         if begins:
             self._make(worker)
         with home.lock:
+            worker.is_barred()  # if it was hit, it ends
             announces = worker.deposit() and home.arrive(worker)
         if announces:
             home.announce(home.flush)

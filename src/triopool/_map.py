@@ -43,8 +43,12 @@ class Map(Series[T]):
     results: dict[int, Any] = attrs.field(factory=dict[int, Any])
     failures: dict[int, Failure] = attrs.field(factory=dict[int, "Failure"])
     waiter: trio.lowlevel.Task | None = None
+    unjoined: bool = False  # nobody will ask for the list
     raises_kill: bool = False  # what it raises says that it was killed, or a row of it
     raise_cancel: RaiseCancelT | None = None  # raises the cancellation of whoever waits
+
+    def fails_fast(self) -> bool:
+        return not self.return_exceptions
 
     def put(self, index: int, value: T) -> None:
         self.results[index] = value
@@ -69,6 +73,20 @@ class Map(Series[T]):
     def finish(self) -> None:
         del self.block._series[self]
         self._wake()
+        if self.unjoined:
+            self._report()
+
+    def kill_unjoined(self, verdict: Exception | None, reason: str | None) -> None:
+        """Like `kill`, where nobody will ask for the list: errors of rows are reported."""
+        self.unjoined = True
+        self.kill(verdict, reason)
+        if self.over:
+            self._report()
+
+    def _report(self) -> None:
+        while (failure := self._next_failure()) is not None:
+            if isinstance(failure.error, Exception) and not failure.killed:
+                self.block._ledger.add_failure(self.name, failure)
 
     def _wake(self) -> None:
         if self.waiter is not None:

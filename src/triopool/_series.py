@@ -40,10 +40,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What a worker does after a row: begin the next one that it has just taken, end, let the loop pass,
-# or get a fresh context first.
-GO, LEAVE, BREATHE, RENEW = range(4)
-
 
 @attrs.define(eq=False)
 class Series(abc.ABC, Generic[T]):
@@ -92,6 +88,14 @@ class Series(abc.ABC, Generic[T]):
     def room(self) -> bool:
         """Whether one more row may begin."""
         return True
+
+    def is_bounded(self) -> bool:
+        """Whether there may be no room."""
+        return False
+
+    def fails_fast(self) -> bool:
+        """Whether no row is to begin after one has failed."""
+        return False
 
     @abc.abstractmethod
     def put(self, index: int, value: T) -> None:

@@ -123,6 +123,7 @@ class Slots:
         if self.tickets:
             self.look_for_deadlock()
 
+    @enable_ki_protection
     def resize(self, total: float) -> None:
         """Change how many there are."""
         self.limiter.total_tokens = total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
@@ -54,6 +55,9 @@ class Stream(Series[T]):
 
     def room(self) -> bool:
         return self.taken - self.read < self.maxsize
+
+    def is_bounded(self) -> bool:
+        return self.maxsize != math.inf
 
     def put(self, index: int, value: Any) -> None:
         if self.closed:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
+from triopool._block import NEW
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -44,7 +46,7 @@ def _guard(method: Callable[..., Any], what: str, how: str) -> Callable[..., Any
     @functools.wraps(method)
     def guarded(self: BasePool, /, *args: Any, **kwargs: Any) -> Any:
         # A pool that is not open says so itself.
-        if hasattr(self, "_clerks") and not _is_in_run_of(self):
+        if self._state is not NEW and not _is_in_run_of(self):
             raise RuntimeError(
                 f"{name} was {what} in a thread other than Trio's: write "
                 f"trio.from_thread.{how} there"

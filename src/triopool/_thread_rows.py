@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from threading import getprofile, gettrace
 from time import perf_counter
@@ -18,9 +17,7 @@ from triopool._functions import sync_value
 from triopool._hooks import hooked_if_set
 from triopool._inputs import END
 from triopool._inside import CALLER
-from triopool._map import Map
 from triopool._rows import Rows
-from triopool._stream import Stream
 from triopool.task import Task
 
 if TYPE_CHECKING:
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from triopool._thread_worker import ThreadWorker
-    from triopool._threads import Threads
+    from triopool._threads import ThreadCrew
     from triopool._worker import Worker
 
 # At most so many rows wait in the queue, and more than one only while whole batches of them come
@@ -49,7 +46,7 @@ class ThreadRows(Rows):
     A thread that finds no row comes back idle; it keeps its slot only if there will be one at once.
     """
 
-    crew: Threads
+    crew: ThreadCrew
     queue: deque[ThreadCall] = attrs.field(factory=deque[ThreadCall], init=False)
     coming: int = attrs.field(default=0, init=False)
     idle: list[ThreadWorker] = attrs.field(factory=list["ThreadWorker"], init=False)
@@ -84,8 +81,8 @@ class ThreadRows(Rows):
             self.func = series.func
         self.starred = series.inputs.starred
         self.pulls = series.inputs.direct
-        self.bounded = isinstance(series, Stream) and series.maxsize != math.inf
-        self.halts_on_error = isinstance(series, Map) and not series.return_exceptions
+        self.bounded = series.is_bounded()
+        self.halts_on_error = series.fails_fast()
 
     # In the thread
 
@@ -239,6 +236,7 @@ class ThreadRows(Rows):
         worker.send(self)
         return worker
 
+    @enable_ki_protection
     def _enqueue(self, row: Any) -> None:
         if row is END:
             return
@@ -255,27 +253,35 @@ class ThreadRows(Rows):
 
     def pull(self) -> Any:
         """Put the next row into the queue, if there is one."""
-        if not self.pulls:
+        if self.pulls:
+            self._pull_into_queue()
+        else:
             self._enqueue(super().pull())
-            return END
-        with self.crew.lock:  # and numbered before a thread pulls the next one
-            self._enqueue(END if self.drained else super().pull())
-        self._look_for_drained()
         return END
 
     @enable_ki_protection
+    def _pull_into_queue(self) -> None:
+        with self.crew.lock:  # and numbered before a thread pulls the next one
+            if not self.drained and self.series.room():
+                self._enqueue(self.series.pull())
+        self._look_for_drained()
+
+    @enable_ki_protection
     def withdraw(self) -> None:
+        if not self.queue and not self.idle:
+            return
+        series = self.series  # which this may end
         withdrawn: list[ThreadCall] = []
         with self.crew.lock:
             while self.queue:
                 withdrawn.append(self.queue.popleft())
         self.settled += len(withdrawn)
         for call in withdrawn:
-            if call.task is not None:
+            if call.task is not None and not call.task.ready():
                 call.task._die()
         self._dispatch(waits=False)
-        if withdrawn and self.series.exhausted:
-            self.series.feeder.no_more()
+        if withdrawn and series.exhausted:
+            series.feeder.no_more()
 
     @enable_ki_protection
     def stop(self, reason: str) -> None:
@@ -291,8 +297,7 @@ class ThreadRows(Rows):
     @enable_ki_protection
     def leave(self, worker: Worker) -> None:
         del self.workers[worker]
-        if self.queue:
-            self.series.feeder.wake()
+        self.series.feeder.wake()
         self.series.look_for_end()
 
     def handle(self, worker: Worker) -> Task[Any] | None:
@@ -316,18 +321,18 @@ class ThreadRows(Rows):
     def stop_row(self, call: ThreadCall, reason: str) -> None:
         """Cancel a row; if it was taken back, it is over."""
         claimer = call.claimer
-        if claimer is None:
-            assert call.task is not None
-            self._settle_failure(call, call.task._outcome())
-            self.review()
-        else:
+        task = call.task
+        assert task is not None
+        if claimer is not None:
             claimer.stop_call(call, reason)
+        elif task.ready():  # else whoever took it back settles it
+            self._settle_failure(call, task._outcome())
+            self.review()
 
     # When something has arrived
 
     def settle(self, call: ThreadCall) -> None:
         """Take the result of a row, or its error."""
-        self.discarded.discard(call)
         if call.task is not None:
             call.task._look()
         if call.error is not None:
@@ -337,6 +342,7 @@ class ThreadRows(Rows):
             self._settle_failure(call, self._kill_failure(call))
         else:
             self.settled += 1
+            self.discarded.discard(call)
             if call.task is not None:
                 call.task._succeed(call.value)
             self.series.put(call.index, call.value)
@@ -358,6 +364,7 @@ class ThreadRows(Rows):
 
     def _settle_failure(self, call: ThreadCall, failure: Failure) -> None:
         self.settled += 1
+        self.discarded.discard(call)
         task = call.task
         self.series.settle(call.index, None if task is None or task.ready() else task, failure)
         if self.halts_on_error:
@@ -366,7 +373,7 @@ class ThreadRows(Rows):
     def fail_to_start(self, error: Exception) -> None:
         """There is one thread less for its rows."""
         begun = any(cast("ThreadWorker", worker).begun for worker in self.workers)
-        if not begun:
+        if self.queue and not begun:
             if self.series.input_failure is None:
                 self.series.fail_input(error)
             self.stop("no thread could be started")
@@ -419,6 +426,7 @@ class ThreadRows(Rows):
         while len(self.queue) < self.ahead and not series.exhausted and series.room():
             self.pull()
 
+    @enable_ki_protection
     def _dispatch(self, *, waits: bool) -> None:
         """Wake an idle thread if rows wait, which wakes the next; let those go who are too many."""
         if not self.idle:

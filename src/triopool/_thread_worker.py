@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from triopool._errands import Errand
-    from triopool._threads import Threads
+    from triopool._threads import ThreadCrew
     from triopool.task import Task
 
 
@@ -33,7 +33,7 @@ class ThreadWorker(Worker):
     ask about. Both end with that call, for they would still be cancelled in the next one.
     """
 
-    home: Threads = attrs.field(kw_only=True)
+    home: ThreadCrew = attrs.field(kw_only=True)
     inbox: SimpleQueue[Errand | None] = attrs.field(
         factory=SimpleQueue["Errand | None"], init=False
     )
@@ -127,7 +127,10 @@ class ThreadWorker(Worker):
                 del errand  # keep nothing alive while it waits
         finally:
             HERE.current = None
-        if self.fatal is not None:
+        if self.claimed is not None:  # left behind: its slot is free now
+            self.claimed = None
+            self.home.announce(self.home.free, self)
+        elif self.fatal is not None:
             raise self.fatal
 
     def note(self, call: ThreadCall, error: BaseException) -> None:
@@ -145,13 +148,13 @@ class ThreadWorker(Worker):
 
     def deposit(self) -> bool:
         """The claimed call is done; whether anybody cares. To be called under the lock."""
-        call, self.claimed, self.row = self.claimed, None, END
+        call, self.row = self.claimed, END
         if call is None:
             return True
         if self.left:
             self.ends = True
-            self.home.announce(self.home.free, self)
             return False
+        self.claimed = None
         self.home.arrivals.append(call)
         return True
 

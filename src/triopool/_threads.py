@@ -33,7 +33,7 @@ Arrival: TypeAlias = "ThreadCall | ThreadRows | ThreadWorker"
 
 
 @attrs.define(eq=False)
-class Threads(Crew):
+class ThreadCrew(Crew):
     """The threads of one pool.
 
     A thread claims a call, makes it and deposits it, with what became of it. The first deposit
@@ -54,7 +54,7 @@ class Threads(Crew):
         factory=partial(trio.CapacityLimiter, math.inf), init=False
     )
 
-    # Reentrant, for the garbage collector may run user code that kills something.
+    # Reentrant, for `ThreadWorker.look` takes it, too, and the garbage collector may run user code.
     lock: RLock = attrs.field(factory=RLock, init=False)
     # Under the lock: what has happened in threads, and whether the loop was told so.
     arrivals: list[Arrival] = attrs.field(factory=list[Arrival], init=False)
@@ -112,6 +112,7 @@ class Threads(Crew):
         self.hire(worker, self.context.copy())
         return worker
 
+    @enable_ki_protection
     def look_around(self) -> None:
         """Somebody waits for a slot, or there are fewer: let go of what is too much."""
         for series in self.block._series:
@@ -183,6 +184,7 @@ class Threads(Crew):
         limit = min(self.wanted, self.block._slots.limiter.total_tokens)
         return self.dismissed or len(self.threads) > limit
 
+    @enable_ki_protection
     def trim(self) -> None:
         """Send idle threads home that are too many."""
         while self.idle and self.has_too_many():

@@ -6,19 +6,16 @@ import math
 from typing import TYPE_CHECKING, cast
 
 import trio
-from trio.lowlevel import enable_ki_protection
 
 from triopool._block import NEW
 from triopool._executor import ThreadPoolExecutor
 from triopool._slots import Slots, tokens
 from triopool._sync_calls import SyncCalls
 from triopool._thread_guard import in_trio_only
-from triopool._threads import Threads
+from triopool._threads import ThreadCrew
 from triopool.task import Task
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from triopool._base import OnError
     from triopool._crew import Crew
     from triopool._thread_rows import ThreadRows
@@ -67,14 +64,10 @@ class ThreadPool(SyncCalls):
         self._shares_default = maxsize is None
         self._init(maxsize, Task, on_error, True)
 
-    @enable_ki_protection
-    async def __aenter__(self) -> Self:
+    def _hire_crew(self) -> Crew:
         if self._shares_default:
             self._slots = Slots.of(trio.to_thread.current_default_thread_limiter())
-        return await super().__aenter__()
-
-    def _hire_crew(self) -> Crew:
-        self._threads = Threads(self, self._nursery, self._abandons)
+        self._threads = ThreadCrew(self, self._nursery, self._abandons)
         return self._threads
 
     def __len__(self) -> int:
@@ -109,7 +102,7 @@ class ThreadPool(SyncCalls):
         Raises:
           ValueError: when set to less than 0, or more than `maxsize`.
         """
-        return len(self._threads.threads) if hasattr(self, "_threads") else 0
+        return len(self._threads.threads) if self._state is not NEW else 0
 
     @size.setter
     def size(self, size: int) -> None:
