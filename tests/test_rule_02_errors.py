@@ -3,6 +3,7 @@
 import logging
 import random
 import re
+import threading
 import traceback
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -13,7 +14,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import triopool
-from triopool import GreenPile, GreenPool, Group, Pool, Task, TaskStatus
+from triopool import GreenPile, GreenPool, Group, Pool, Task, TaskStatus, ThreadPool
 
 
 class Oops(Exception):
@@ -503,6 +504,54 @@ async def test_raised_group_shows_where_each_error_came_from() -> None:
     for error in info.value.exceptions:
         frames = traceback.extract_tb(error.__traceback__)
         assert [frame.name for frame in frames] == ["fail"]
+
+
+# Of maps that nobody waits for
+
+
+@pytest.mark.parametrize("attempt", range(60))  # Trio shuffles who comes first
+async def test_an_input_error_of_a_map_that_is_killed_at_once_is_told_once(attempt: int) -> None:
+    raised = []
+
+    def rows() -> Iterator[int]:
+        raised.append((attempt,))
+        raise Oops(attempt)
+        yield
+
+    async def call(_: int) -> None: ...
+
+    async def kill(task: Task[Any]) -> None:
+        task.kill_nowait()
+
+    told: list[tuple[int]] = []
+    try:
+        async with Pool(2) as pool:
+            pool.spawn_nowait(kill, pool.map_async(call, rows()))
+    except ExceptionGroup as group:
+        told = [error.args for error in group.exceptions]
+    assert told == raised
+
+
+@pytest.mark.parametrize("attempt", range(30))  # the same
+async def test_a_row_that_failed_before_its_map_was_killed_is_told_once(attempt: int) -> None:
+    failed = threading.Event()
+    tasks: list[Task[Any]] = []
+
+    def rows() -> Iterator[int]:
+        yield attempt
+        failed.wait()
+        tasks[0].kill_nowait()
+        yield -1
+
+    def fail(number: int) -> None:
+        failed.set()
+        raise Oops(number)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with ThreadPool(2) as pool:
+            await pool.apply(int)  # a thread that needs no start, for `rows` blocks the loop
+            tasks.append(pool.map_async(fail, rows()))
+    assert [error.args for error in caught.value.exceptions] == [(attempt,)]
 
 
 # All of it at once

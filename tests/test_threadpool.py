@@ -1015,3 +1015,17 @@ async def test_killed_says_task_killed():
         gate.open()
         with pytest.raises(TaskKilled, match=r"Gate\.ask was killed: too old"):
             await task
+
+
+@pytest.mark.parametrize("kind", [Pool, ThreadPool])
+async def test_a_task_cannot_be_killed_from_another_thread_and_goes_on(kind):
+    done = threading.Event()
+    async with kind(1) as pool:
+        if kind is Pool:
+            task = await pool.spawn(trio.to_thread.run_sync, done.wait)
+        else:
+            task = await pool.spawn(done.wait)
+        with pytest.raises(RuntimeError, match=r"trio\.from_thread\.run_sync\(task\.kill_nowait\)"):
+            await trio.to_thread.run_sync(task.kill_nowait)
+        done.set()
+        assert await task is True

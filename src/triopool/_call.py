@@ -299,6 +299,11 @@ class Call(Generic[T_co]):
     # Killing it
 
     def _kill(self, verdict: Exception | None, reason: str | None) -> None:
+        if self._host is not None and not trio.lowlevel.in_trio_run():
+            raise RuntimeError(
+                "kill_nowait was called in a thread other than Trio's: write "
+                "trio.from_thread.run_sync(task.kill_nowait) there"
+            )
         if not self._doomed:
             self._doomed = True
             self._verdict = verdict

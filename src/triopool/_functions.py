@@ -95,9 +95,17 @@ def check_sync(func: object) -> None:
             "trio.from_thread.run() in a sync function"
         )
     if inspect.iscoroutine(func):
-        check_callable(func)
+        func.close()  # or Python would warn that nobody awaited it
+        raise TypeError(
+            f"got the coroutine object {func.__qualname__}(...) where a sync function belongs: an "
+            "async one is for a Pool, and goes there with its arguments apart, as in "
+            f"spawn({func.__name__}, ...)"
+        )
     if not callable(func):
-        raise TypeError(f"a function is needed here, not {func!r}; start(task) starts a Task")
+        raise TypeError(
+            f"a function is needed here, not {func!r}: pass it and its arguments apart, as in "
+            "spawn(func, *args); start(task) starts a Task"
+        )
 
 
 def sync_value(value: Any) -> Any:
