@@ -506,6 +506,40 @@ async def test_raised_group_shows_where_each_error_came_from() -> None:
         assert [frame.name for frame in frames] == ["fail"]
 
 
+# On the way out of a block that is cancelled
+
+
+@pytest.mark.parametrize("kind", ["imap", "pile"])
+async def test_an_error_that_was_read_leaves_its_block_though_the_reader_was_cancelled(
+    kind: str,
+) -> None:
+    async def fail(number: int) -> None:
+        raise Oops(number)
+
+    async def read(pool: GreenPool, scope: trio.CancelScope) -> None:
+        try:
+            if kind == "imap":
+                async with pool.imap(fail, [1]) as results:
+                    try:
+                        await anext(results)
+                    finally:
+                        scope.cancel()
+            async with GreenPile(pool) as pile:
+                await pile.spawn(fail, 1)
+                try:
+                    await pile.next()
+                finally:
+                    scope.cancel()
+        except Oops as error:
+            told.append(error.args)
+
+    told: list[tuple[int]] = []
+    async with GreenPool(2) as pool:
+        with trio.CancelScope() as scope:
+            await read(pool, scope)
+    assert told == [(1,)]
+
+
 # Of maps that nobody waits for
 
 

@@ -247,7 +247,8 @@ class GreenPile(Generic[T]):
             for task in unread:
                 if not task.ready():
                     await task.join()
-        await trio.lowlevel.checkpoint_if_cancelled()
+        if exc is None:  # else that is what leaves, even if whoever waits was cancelled
+            await trio.lowlevel.checkpoint_if_cancelled()
         return None
 
     if not TYPE_CHECKING:

@@ -250,6 +250,11 @@ class ResultIterator(Generic[T]):
 
         Errors of calls that nobody has read are reported when the pool's block is left.
         """
+        await self._close()
+        await checkpoint_if_cancelled()
+
+    @enable_ki_protection
+    async def _close(self) -> None:
         stream = self._stream
         stream.touched = True
         stream.close("the iterator was closed")
@@ -257,7 +262,6 @@ class ResultIterator(Generic[T]):
         inside = any(worker.series is stream for worker in enclosing_workers())
         with trio.CancelScope(shield=not inside):
             await stream.until_over()
-        await checkpoint_if_cancelled()
 
     async def __aenter__(self) -> Self:
         return self
@@ -268,7 +272,9 @@ class ResultIterator(Generic[T]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.aclose()
+        await self._close()
+        if exc is None:  # else that is what leaves, even if whoever waits was cancelled
+            await checkpoint_if_cancelled()
 
     def __del__(self) -> None:
         # This may run in any thread and in the middle of anything, so it only hands over.
