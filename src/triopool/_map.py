@@ -84,9 +84,9 @@ class Map(Series[T]):
             self._report()
 
     def _report(self) -> None:
-        while (failure := self._next_failure()) is not None:
-            if isinstance(failure.error, Exception) and not failure.killed:
-                self.block._ledger.add_failure(self.name, failure)
+        failures = [failure for failure in iter(self._next_failure, None) if not failure.killed]
+        for failure in [each for each in failures if isinstance(each.error, Exception)]:
+            self.block._ledger.add_failure(self.name, failure)
 
     def _wake(self) -> None:
         if self.waiter is not None:

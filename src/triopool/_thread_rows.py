@@ -325,8 +325,9 @@ class ThreadRows(Rows):
         assert task is not None
         if claimer is not None:
             claimer.stop_call(call, reason)
-        elif task.ready():  # else whoever took it back settles it
-            self._settle_failure(call, task._outcome())
+        for dead in [task] if claimer is None and task.ready() else []:
+            # It was taken back for this. Otherwise whoever took it back settles it.
+            self._settle_failure(call, dead._outcome())
             self.review()
 
     # When something has arrived
@@ -374,8 +375,8 @@ class ThreadRows(Rows):
         """There is one thread less for its rows."""
         begun = any(cast("ThreadWorker", worker).begun for worker in self.workers)
         if self.queue and not begun:
-            if self.series.input_failure is None:
-                self.series.fail_input(error)
+            for first in [error] if self.series.input_failure is None else []:
+                self.series.fail_input(first)
             self.stop("no thread could be started")
 
     def review(self) -> None:

@@ -91,9 +91,8 @@ class ThreadCrew(Crew):
     @enable_ki_protection
     def hurry(self) -> None:
         outgoing, self.outgoing = self.outgoing, []
-        for worker in outgoing:
-            if worker.errand is not None:
-                worker.send(worker.errand)
+        for worker, errand in [(worker, worker.errand) for worker in outgoing if worker.errand]:
+            worker.send(errand)
 
     def rows_of(self, series: Series[Any]) -> Rows:
         return ThreadRows(series, self)
