@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 import trio
 from trio.lowlevel import checkpoint
@@ -12,6 +12,7 @@ from triopool._block import CLOSING
 from triopool._maps import Maps
 from triopool._reports import reporter
 from triopool._slots import Slots
+from triopool._timeouts import check_timeout
 from triopool.task import Task
 
 if TYPE_CHECKING:
@@ -37,7 +38,16 @@ class BasePool(Maps):
     def __repr__(self) -> str:
         limiter = self._slots.limiter
         limit = "" if limiter.total_tokens == math.inf else f" of {limiter.total_tokens}"
-        return f"<{self._label}, {self._state.value}, {len(self)}{limit} running>"
+        running = len(self._members) + len(self._added)  # what `len` counts may wait, too
+        return f"<{self._label}, {self._state.value}, {running}{limit} running>"
+
+    if not TYPE_CHECKING:
+
+        def __enter__(self) -> NoReturn:
+            name = type(self).__name__
+            raise TypeError(f"write `async with {name}(...) as pool:`, not `with`")
+
+        def __exit__(self, *_: object) -> None: ...
 
     # Sizing
 
@@ -71,6 +81,7 @@ class BasePool(Maps):
           how many slots are free, at least 1; or 0 when the time was over.
         """
         self._check(CLOSING)
+        check_timeout(timeout)
         if self._line:
             await self._line.after_all()
         await checkpoint()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import enum
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import trio
 from trio.lowlevel import (
     Abort,
     checkpoint,
     enable_ki_protection,
+    in_trio_run,
     reschedule,
     wait_task_rescheduled,
 )
@@ -23,6 +24,8 @@ from triopool._failures import bare_cancelled, is_in, shown, sift
 from triopool._inside import enclosing_workers
 from triopool._ledger import Ledger
 from triopool._line import Line
+from triopool._refusals import check_in_trio, elsewhere, unusable
+from triopool._timeouts import check_timeout
 from triopool._worker import NurseryLeftOpen
 
 if TYPE_CHECKING:
@@ -53,7 +56,6 @@ class State(enum.Enum):
 NEW, OPEN, CLOSING, CLOSED = State.NEW, State.OPEN, State.CLOSING, State.CLOSED
 
 
-@attrs.define(eq=False, init=False, repr=False, slots=False)
 class Block:
     """What every kind of pool is: a nursery with a crew in it.
 
@@ -72,6 +74,7 @@ class Block:
     _manager: AbstractAsyncContextManager[trio.Nursery]
     _nursery: trio.Nursery
     _token: trio.lowlevel.TrioToken
+    _thread: int  # the ident of the one in which this run of Trio is
     _crew: Crew  # runs the calls
     _clerks: TaskCrew  # pulls rows, waits for slots and calls back, in Trio tasks
     _members: dict[Worker, None]  # the workers that run a call now, in the order of their start
@@ -105,9 +108,11 @@ class Block:
     async def __aenter__(self) -> Self:
         if self._state is not NEW:
             raise RuntimeError(f"a {type(self).__name__} can be entered only once; make a new one")
+        check_in_trio(f"`async with {type(self).__name__}(...)`")
         self._manager = trio.open_nursery(strict_exception_groups=True)
         self._nursery = await self._manager.__aenter__()
         self._token = trio.lowlevel.current_trio_token()
+        self._thread = get_ident()
         self._clerks = TaskCrew(self, self._nursery, self._reuse)
         self._crew = self._hire_crew()
         self._state = OPEN
@@ -277,14 +282,21 @@ class Block:
         """Raise unless the pool is open, or in one of the other states that are named."""
         if self._state is not OPEN and self._state not in also:
             raise self._unusable()
+        if get_ident() != self._thread or not in_trio_run():
+            self._check_thread()
+
+    def _check_thread(self, what: str | None = None, how: str | None = None) -> None:
+        """Raise if the pool is open, but in another thread, or another run of Trio."""
+        if self._state not in (OPEN, CLOSING):  # nothing can happen to it
+            return
+        if get_ident() != self._thread or not in_trio_run():
+            raise elsewhere(
+                what or f"this {type(self).__name__} was used",
+                how or "run_sync(pool.spawn_nowait, ...), or run(pool.spawn, ...),",
+            )
 
     def _unusable(self) -> Exception:
-        name = type(self).__name__
-        if self._state is NEW:
-            return RuntimeError(
-                f"this {name} is not open: use `async with {name}(...) as pool:` first"
-            )
-        return trio.ClosedResourceError(f"this {name} is closed to new calls")
+        return unusable(type(self).__name__, self._state.value)
 
     def _is_inside(self) -> bool:
         """Whether the current Trio task runs a call of this pool, or is in a nursery below one."""
@@ -381,6 +393,7 @@ class Block:
         issue 521).
         """
         self._check(CLOSING)
+        check_timeout(timeout)
         if self._is_inside():
             raise RuntimeError(
                 "join() from inside a call of the same pool would wait for that call itself; "

@@ -24,7 +24,9 @@ from triopool._failures import Failure, caught, shown
 from triopool._functions import is_sync, name_of
 from triopool._inside import enclosing_workers
 from triopool._ledger import report_outside
+from triopool._refusals import elsewhere
 from triopool._slots import NO_TICKET
+from triopool._timeouts import check_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -115,7 +117,7 @@ class ScopeHost:
         return False
 
 
-@attrs.define(eq=False, repr=False, init=False)
+@attrs.define(eq=False, repr=False, init=False, match_args=False, getstate_setstate=False)
 class Call(Generic[T_co]):
     """One call, as the pools see it; `Task` adds what its user sees.
 
@@ -296,14 +298,15 @@ class Call(Generic[T_co]):
             error = TaskKilled(f"{self.name} was killed{why}")
         return Failure(error, None, killed=True)
 
+    def _check_thread(self, method: str, args: str = ", ...") -> None:
+        """Raise if a pool has it, and this is another thread than Trio's."""
+        if self._host is not None and not trio.lowlevel.in_trio_run():
+            raise elsewhere(f"{method} was called", f"run_sync(task.{method}{args})")
+
     # Killing it
 
     def _kill(self, verdict: Exception | None, reason: str | None) -> None:
-        if self._host is not None and not trio.lowlevel.in_trio_run():
-            raise RuntimeError(
-                "kill_nowait was called in a thread other than Trio's: write "
-                "trio.from_thread.run_sync(task.kill_nowait) there"
-            )
+        self._check_thread("kill_nowait", "")
         if not self._doomed:
             self._doomed = True
             self._verdict = verdict
@@ -323,6 +326,7 @@ class Call(Generic[T_co]):
 
     @enable_ki_protection
     async def _wait(self, timeout: float | None, *, takes_error: bool) -> bool:
+        check_timeout(timeout)
         if self._status in OVER:
             await trio.lowlevel.checkpoint()
         elif timeout is None:
@@ -367,6 +371,7 @@ class Call(Generic[T_co]):
     # Telling others
 
     def _unlink(self, callback: Callable[[Any], object]) -> bool:
+        self._check_thread("unlink")
         links = self._links or []
         for index, (linked, _) in enumerate(links):
             if linked == callback:
@@ -379,6 +384,7 @@ class Call(Generic[T_co]):
             raise TypeError(
                 f"a link is a sync function of one argument, the task, not {callback!r}"
             )
+        self._check_thread("link")
         if self._status in OVER:
             if only is None or only is self._status:
                 self._call_link(callback)

@@ -21,9 +21,10 @@ from triopool._block import Block
 from triopool._call import KILLED, ScopeHost
 from triopool._crew import CALL, QUEUED_CALL
 from triopool._exceptions import PoolFull
-from triopool._functions import call_back, check_callback
+from triopool._functions import arguments, call_back, check_callback
 from triopool._in_place import run_in_place
 from triopool._inside import enclosing_workers, own_worker
+from triopool._timeouts import check_timeout
 from triopool.task import Task
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Calls(Block):
                 f"start() takes an unstarted Task, not {task!r}: spawn(func, *args) runs a function"
             )
         self._check()
+        check_timeout(timeout)
         task._prepare(self._crew.prepare)
         task._report = self._report
         with trio.CancelScope() as scope:
@@ -88,9 +90,7 @@ class Calls(Block):
 
     async def _apply(self, func: Callable[..., Any], args: Any, kwds: Any) -> Any:
         """Run a call that ends with its caller, in place if that is a member."""
-        task = self._new(
-            func, () if args is None else tuple(args), {} if kwds is None else {**kwds}
-        )
+        task = self._new(func, *arguments(args, kwds))
         member = self._own_member()
         if member is not None:
             await run_in_place(task, member, takes_error=True)
@@ -107,9 +107,7 @@ class Calls(Block):
     ) -> Task[Any]:
         """Begin a call now or when there is a slot; then have the callback called."""
         check_callback(callback)
-        task = self._new(
-            func, () if args is None else tuple(args), {} if kwds is None else {**kwds}
-        )
+        task = self._new(func, *arguments(args, kwds))
         if callback is not None:
             context = copy_context()
             run = self._run_in_background

@@ -14,7 +14,8 @@ from trio.lowlevel import checkpoint, enable_ki_protection
 
 from triopool._executor_map import AnyRow, FutureRow, Row, results
 from triopool._executor_threads import Threads
-from triopool._futures import Future, check_in_trio
+from triopool._futures import WITHOUT_TRIO, Future
+from triopool._refusals import check_in_trio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -226,7 +227,7 @@ class ThreadPoolExecutor(concurrent.futures.ThreadPoolExecutor):
         self.shutdown(wait, cancel_futures=True)
 
     async def __aenter__(self) -> Self:
-        check_in_trio("`async with executor`")
+        check_in_trio("`async with executor`", WITHOUT_TRIO)
         await checkpoint()
         return self
 

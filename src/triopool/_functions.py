@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Mapping
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -48,8 +49,42 @@ def check_callable(func: object) -> None:
             f"got the coroutine object {func.__qualname__}(...) where an async function belongs: "
             f"pass the function and its arguments apart, as in spawn({func.__name__}, ...)"
         )
-    raise TypeError(
-        f"an async function is needed here, not {func!r}; a Task is started with start(task)"
+    raise no_function(func, "an async")
+
+
+def no_function(func: object, kind: str) -> TypeError:
+    """The error for what cannot be called."""
+    from triopool.task import Task
+
+    if isinstance(func, Task):
+        hint = "a Task is started with start(task)"
+    else:
+        hint = "pass it and its arguments apart, as in spawn(func, *args)"
+    return TypeError(f"{kind} function is needed here, not {func!r}: {hint}")
+
+
+def arguments(args: object, kwds: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call, as `apply` and its relatives take them."""
+    if args is None:
+        args = ()
+    elif type(args) is not tuple:
+        if isinstance(args, (str, bytes, Mapping)):
+            raise _no_arguments(cast("object", args))
+        try:
+            args = iter(cast("Any", args))
+        except TypeError as error:
+            raise _no_arguments(args) from error
+    if kwds is None:
+        kwds = {}
+    elif not hasattr(kwds, "keys"):
+        raise TypeError(f"the keyword arguments of a call are a mapping, not {kwds!r}")
+    return tuple(cast("Any", args)), {**cast("Any", kwds)}
+
+
+def _no_arguments(args: object) -> TypeError:
+    return TypeError(
+        f"the arguments of a call are a sequence here, as in apply(func, (1, 2)), not {args!r}; "
+        "spawn(func, 1, 2) takes them one by one"
     )
 
 
@@ -102,10 +137,7 @@ def check_sync(func: object) -> None:
             f"spawn({func.__name__}, ...)"
         )
     if not callable(func):
-        raise TypeError(
-            f"a function is needed here, not {func!r}: pass it and its arguments apart, as in "
-            "spawn(func, *args); start(task) starts a Task"
-        )
+        raise no_function(func, "a sync")
 
 
 def sync_value(value: Any) -> Any:

@@ -11,11 +11,18 @@ from trio.lowlevel import Abort, checkpoint, enable_ki_protection
 
 from triopool._failures import Failure, caught, sift
 from triopool._hooks import are_hooks_set, hooked
+from triopool._refusals import check_in_trio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 T = TypeVar("T")
+
+WITHOUT_TRIO = (
+    "Under asyncio, write `await asyncio.wrap_future(future)` or `await "
+    "loop.run_in_executor(executor, ...)`; in a thread without an event loop, `future.result()` "
+    "and `with executor:`"
+)
 
 
 class Future(concurrent.futures.Future[T]):
@@ -140,20 +147,10 @@ def _call_links(future: concurrent.futures.Future[Any]) -> None:
         callback(future)
 
 
-def check_in_trio(what: str) -> None:
-    """Raise a RuntimeError that says what to do, unless this is a task of Trio's."""
-    if not trio.lowlevel.in_trio_task():
-        raise RuntimeError(
-            f"{what} needs Trio. Under asyncio, write `await asyncio.wrap_future(future)` or "
-            "`await loop.run_in_executor(executor, ...)`; in a thread without an event loop, "
-            "`future.result()` and `with executor:`"
-        )
-
-
 @enable_ki_protection
 async def _await(future: Future[T]) -> T:
     try:
-        check_in_trio("awaiting a future")
+        check_in_trio("awaiting a future", WITHOUT_TRIO)
         if future.done():
             await checkpoint()
         else:

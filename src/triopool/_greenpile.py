@@ -36,7 +36,7 @@ T = TypeVar("T")
 MANY = 16
 
 
-@attrs.define(eq=False, repr=False)
+@attrs.define(eq=False, repr=False, match_args=False, getstate_setstate=False)
 class GreenPile(Generic[T]):
     """Calls whose results are iterated over, in the order of spawning.
 
@@ -161,6 +161,7 @@ class GreenPile(Generic[T]):
 
     def close(self) -> None:
         """Let no new call in, so that readers in other tasks come to an end."""
+        self.pool._check_thread("close was called", "run_sync(pile.close)")
         self._closed = True
         self._news.unpark_all()
 

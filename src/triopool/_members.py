@@ -13,6 +13,7 @@ from triopool._calls import Calls
 from triopool._exceptions import TaskKilled
 from triopool._failures import as_verdict
 from triopool._inside import enclosing_workers
+from triopool._timeouts import check_timeout
 from triopool.task import Task
 
 if TYPE_CHECKING:
@@ -38,10 +39,12 @@ class Members(Calls):
         """Whether ``task`` runs in this pool now, or was added."""
         if not isinstance(task, Task):
             return False
-        return task in self._added or (task._host is not None and task._host.is_of(self))
+        host = task._host  # another thread may ask
+        return task in self._added or (host is not None and host.is_of(self))
 
     def __iter__(self) -> Iterator[Task[Any]]:
         """Over a snapshot of the calls that run now."""
+        self._check_thread("a pool was iterated over", "run_sync(list, pool)")
         return iter(self._tasks(rows=True))
 
     def _tasks(self, *, rows: bool) -> list[Task[Any]]:
@@ -85,6 +88,7 @@ class Members(Calls):
                 f"add() takes a Task, not {task!r}: to run a function, use spawn(func, *args)"
             )
         self._check()
+        check_timeout(timeout)
         await checkpoint()
         if task.ready() or self._has(task):
             return
@@ -108,6 +112,7 @@ class Members(Calls):
         A task of this pool goes on, and the block still waits for it.
         Discarding a task that is not in the pool does nothing.
         """
+        self._check_thread("discard was called", "run_sync(pool.discard, ...)")
         if task in self._added:
             task.unlink(self._let_go)
             self._let_go(task)
@@ -145,9 +150,9 @@ class Members(Calls):
         """Cancel every call, and wait until they are over; the pool stays open.
 
         Calls that wait for a slot never run. A ``map`` in progress raises, and an iterator does so
-        after the results that it has. Callers that are parked in ``spawn`` are not affected. Each
-        call sees `trio.Cancelled` at every checkpoint until it ends, so that cleanup which awaits
-        needs a shield.
+        after the results that it has. Callers that are parked in ``spawn`` are not affected. What
+        runs is asked to stop: an async function sees `trio.Cancelled` at every checkpoint until it
+        ends, so that cleanup which awaits needs a shield. How it is for others, their pools tell.
 
         From inside a call of the pool this includes that call, but does not wait for it: it gets
         ``Cancelled`` at its next checkpoint.
@@ -161,9 +166,14 @@ class Members(Calls):
         Returns:
           whether all of it is over.
 
+        Raises:
+          TypeError: ``exception`` is neither an `Exception` nor a class of them, or ``timeout`` is
+            no number.
+
         Differs from gevent: the exception is not thrown into the calls; what waits for a slot is
         killed too (gevent issue 85).
         """
+        check_timeout(timeout)
         tasks = [*self._line.calls, *self._background, *self._tasks(rows=False)]
         every_series = list(self._series)
         self.kill_nowait(exception, reason=reason)

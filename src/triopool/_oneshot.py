@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager as AsyncContextManager
     from types import TracebackType
 
-    from triopool._async_calls import AnyIterable
+    from triopool._async_maps import AnyIterable
     from triopool._stream import ResultIterator
 
 A = TypeVar("A")
@@ -137,7 +137,9 @@ class _OwnPool(Generic[T]):
                 "results: the block is what ends the calls"
             )
 
-        __iter__ = __aiter__
+        __iter__ = __enter__ = __aiter__
+
+        def __exit__(self, *_: object) -> None: ...
 
 
 @overload

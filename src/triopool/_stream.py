@@ -295,6 +295,16 @@ class ResultIterator(Generic[T]):
 
     if not TYPE_CHECKING:
 
-        def __iter__(self) -> NoReturn:
+        def _refuse(self, instead: str) -> NoReturn:
             self._stream.touched = True  # one complaint is enough
-            raise TypeError("results arrive over time: write `async for`, not `for`")
+            raise TypeError(f"results arrive over time: write {instead}")
+
+        # No `__next__` and no `__await__`: these are how others tell what kind of thing it is.
+
+        def __iter__(self) -> NoReturn:
+            self._refuse("`async for`, not `for`")
+
+        def __enter__(self) -> NoReturn:
+            self._refuse("`async with`, not `with`")
+
+        def __exit__(self, *_: object) -> None: ...

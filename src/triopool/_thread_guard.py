@@ -7,10 +7,6 @@ import inspect
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import trio
-
-from triopool._block import NEW
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,7 +16,10 @@ C = TypeVar("C", bound="type[BasePool]")
 
 
 def in_trio_only(cls: C) -> C:
-    """Have the methods of a class of pools, and what can be set, refuse other threads."""
+    """Have the methods of a class of pools, and what can be set, refuse other threads by name.
+
+    Those that change anything refuse them in any pool, but async ones not before they are awaited.
+    """
     for name in dir(cls):
         member = inspect.getattr_static(cls, name)
         if name.startswith("_"):
@@ -35,22 +34,12 @@ def in_trio_only(cls: C) -> C:
     return cls
 
 
-def _is_in_run_of(pool: BasePool) -> bool:
-    lowlevel = trio.lowlevel
-    return lowlevel.in_trio_run() and lowlevel.current_trio_token() is pool._token
-
-
 def _guard(method: Callable[..., Any], what: str, how: str) -> Callable[..., Any]:
-    name = method.__name__
+    did = f"{method.__name__} was {what}"
 
     @functools.wraps(method)
     def guarded(self: BasePool, /, *args: Any, **kwargs: Any) -> Any:
-        # A pool that is not open says so itself.
-        if self._state is not NEW and not _is_in_run_of(self):
-            raise RuntimeError(
-                f"{name} was {what} in a thread other than Trio's: write "
-                f"trio.from_thread.{how} there"
-            )
+        self._check_thread(did, how)
         return method(self, *args, **kwargs)
 
     if inspect.iscoroutinefunction(method) and sys.version_info >= (3, 12):

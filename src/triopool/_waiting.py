@@ -6,7 +6,7 @@ from collections import deque
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast, overload
 
 import attrs
 import trio
@@ -14,6 +14,8 @@ from trio.lowlevel import ParkingLot, checkpoint, enable_ki_protection
 
 from triopool import _futures
 from triopool._inside import enclosing_workers
+from triopool._refusals import check_in_trio
+from triopool._timeouts import check_timeout
 from triopool.task import Task
 
 if TYPE_CHECKING:
@@ -24,6 +26,23 @@ if TYPE_CHECKING:
 
 
 W = TypeVar("W", bound="Task[Any] | Future[Any]")
+
+
+def _arrivals(what: str, objects: Iterable[Any], timeout: float | None) -> _Arrivals[Any]:
+    """Check what a user wants to wait for."""
+    check_in_trio(f"triopool.{what}()")
+    check_timeout(timeout)
+    if isinstance(objects, (Task, Future)):
+        raise TypeError(
+            f"{what}() takes an iterable of tasks and futures: for a single one write `await "
+            f"task.join()`, `await task`, or {what}([task])"
+        )
+    each_once: dict[Any, None] = {}
+    for each in objects:
+        if not isinstance(each, (Task, Future)):
+            raise TypeError(f"tasks and futures can be waited for, not {each!r}")
+        each_once[each] = None
+    return _Arrivals(list(each_once))
 
 
 @attrs.define(eq=False)
@@ -42,9 +61,6 @@ class _Arrivals(Generic[W]):
 
     @enable_ki_protection
     def __attrs_post_init__(self) -> None:
-        for each in self.objects:
-            if not isinstance(each, (Task, Future)):
-                raise TypeError(f"tasks and futures can be waited for, not {each!r}")
         for each in self.objects:
             self.pending[each] = None
             if isinstance(each, Task):
@@ -111,10 +127,25 @@ class _Arrivals(Generic[W]):
         return len(self.done) + len(self.pending) - stuck < count
 
 
-@enable_ki_protection
+@overload
 async def wait(
     objects: Iterable[W], timeout: float | None = None, count: int | None = None
-) -> list[W]:
+) -> list[W]: ...
+
+
+# For mypy, which calls a list of both kinds a list of objects unless it hears of their union.
+@overload
+async def wait(  # type: ignore[overload-cannot-match]
+    objects: Iterable[Task[Any] | Future[Any]],
+    timeout: float | None = None,
+    count: int | None = None,
+) -> list[Task[Any] | Future[Any]]: ...
+
+
+@enable_ki_protection
+async def wait(
+    objects: Iterable[Any], timeout: float | None = None, count: int | None = None
+) -> list[Any]:
     """Wait until all of them are done, or ``count`` of them, or the time is over.
 
     No result is taken and no error raised: ask each task for its own. Cancelling ``wait`` leaves
@@ -131,11 +162,14 @@ async def wait(
     Raises:
       PoolDeadlock: waiting here would wait for ever.
       RuntimeError: it was called from inside of one of the calls.
-      TypeError: something among ``objects`` is neither a task nor a future.
+      RuntimeError: this is no task of Trio's.
+      TypeError: something among ``objects`` is neither a task nor a future, or ``timeout`` is no
+        number.
+      ValueError: ``timeout`` is negative.
 
     Differs from gevent: the order is that of the input; `as_completed` has that of completion.
     """
-    arrivals = _Arrivals(list(dict.fromkeys(objects)))
+    arrivals = _arrivals("wait", objects, timeout)
     total = len(arrivals.objects)
     wanted = total if count is None else min(count, total)
     try:
@@ -161,12 +195,26 @@ class as_completed(Generic[W]):  # noqa: N801  # it is called like a function
     Raises:
       trio.TooSlowError: when reading, if the time is over before all of them are done.
       PoolDeadlock: when reading, if that would wait for ever.
+      RuntimeError: this is no task of Trio's.
+      TypeError: something among ``objects`` is neither a task nor a future, or ``timeout`` is no
+        number.
+      ValueError: ``timeout`` is negative.
 
     Differs from gevent: ``iwait`` ends silently when the time is over.
     """
 
-    def __init__(self, objects: Iterable[W], timeout: float | None = None) -> None:
-        self._arrivals = _Arrivals(list(dict.fromkeys(objects)))
+    @overload
+    def __init__(self, objects: Iterable[W], timeout: float | None = None) -> None: ...
+
+    @overload  # as for `wait`
+    def __init__(
+        self: as_completed[Task[Any] | Future[Any]],
+        objects: Iterable[Task[Any] | Future[Any]],
+        timeout: float | None = None,
+    ) -> None: ...
+
+    def __init__(self, objects: Iterable[Any], timeout: float | None = None) -> None:
+        self._arrivals = cast("_Arrivals[W]", _arrivals("as_completed", objects, timeout))
         self._timeout = timeout
         self._deadline: float | None = None
 

@@ -104,4 +104,5 @@ class Pool(Group):
 
     @size.setter
     def size(self, size: int | None) -> None:
+        self._check_thread("size was set", "run_sync(setattr, pool, 'size', ...)")
         self._slots.resize(tokens(size))

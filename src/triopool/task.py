@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-import attrs
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
@@ -12,6 +11,7 @@ from triopool._call import FAILED, KILLED, OVER, SUCCEEDED, Call, TaskStatus
 from triopool._exceptions import TaskKilled
 from triopool._failures import as_verdict
 from triopool._inside import HERE, enclosing_workers
+from triopool._timeouts import check_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -21,7 +21,6 @@ __all__ = ["Task", "TaskStatus", "current_task"]
 T_co = TypeVar("T_co", covariant=True)
 
 
-@attrs.define(eq=False, repr=False, init=False)
 class Task(Call[T_co]):
     """The handle of one call: what became of it, and the means to wait for it or to kill it.
 
@@ -50,6 +49,8 @@ class Task(Call[T_co]):
     Differs from gevent: this is what gevent calls ``Greenlet``, but a handle, not the thing that
     runs.
     """
+
+    __slots__ = ()
 
     @overload
     def __init__(
@@ -200,10 +201,12 @@ class Task(Call[T_co]):
     ) -> bool:
         """Cancel the call, and wait until it is over.
 
-        The call sees `trio.Cancelled` at every checkpoint from now on, so that cleanup which awaits
-        needs a shield. What has not begun runs not one line. A call that returns or raises
-        something else all the same has succeeded or failed with that. Killing a task that is over
-        does nothing, and the first kill counts.
+        An async function sees `trio.Cancelled` at every checkpoint from now on, so that cleanup
+        which awaits needs a shield. A sync one in a thread sees it only where it asks, with
+        `trio.from_thread.check_cancelled`; so this may take as long as the call, unless the pool
+        was told to leave such calls behind. What has not begun runs not one line. A call that
+        returns or raises something else all the same has succeeded or failed with that. Killing a
+        task that is over does nothing, and the first kill counts.
 
         Args:
           exception: what whoever waits for the task gets if it ends KILLED: an exception, or a
@@ -221,6 +224,7 @@ class Task(Call[T_co]):
         Differs from gevent: the exception is not thrown into the call, which sees ``Cancelled``, at
         every checkpoint and not once.
         """
+        check_timeout(timeout)
         self.kill_nowait(exception, reason=reason)
         inside = any(worker.runs(self) for worker in enclosing_workers())
         if not block or inside:
@@ -235,7 +239,13 @@ class Task(Call[T_co]):
         *,
         reason: str | None = None,
     ) -> None:
-        """Cancel the call without waiting for its end. The arguments are those of `kill`."""
+        """Cancel the call without waiting for its end. The arguments are those of `kill`.
+
+        Raises:
+          TypeError: ``exception`` is neither an `Exception` nor a class of them.
+          RuntimeError: this is another thread than Trio's; ``trio.from_thread.run_sync`` leads
+            there.
+        """
         verdict = as_verdict(exception)
         if self._status not in OVER:
             self._kill(verdict, reason)
@@ -254,6 +264,8 @@ class Task(Call[T_co]):
 
         Raises:
           TypeError: ``callback`` cannot be called, or is an async function.
+          RuntimeError: this is another thread than Trio's, and the task is neither unstarted nor
+            over.
         """
         self._link(callback, None)
 
