@@ -11,7 +11,6 @@ from trio.lowlevel import (
     Abort,
     checkpoint,
     enable_ki_protection,
-    in_trio_run,
     reschedule,
     wait_task_rescheduled,
 )
@@ -282,14 +281,14 @@ class Block:
         """Raise unless the pool is open, or in one of the other states that are named."""
         if self._state is not OPEN and self._state not in also:
             raise self._unusable()
-        if get_ident() != self._thread or not in_trio_run():
+        if get_ident() != self._thread:
             self._check_thread()
 
     def _check_thread(self, what: str | None = None, how: str | None = None) -> None:
-        """Raise if the pool is open, but in another thread, or another run of Trio."""
+        """Raise if the pool is open, but in another thread."""
         if self._state not in (OPEN, CLOSING):  # nothing can happen to it
             return
-        if get_ident() != self._thread or not in_trio_run():
+        if get_ident() != self._thread:
             raise elsewhere(
                 what or f"this {type(self).__name__} was used",
                 how or "run_sync(pool.spawn_nowait, ...), or run(pool.spawn, ...),",

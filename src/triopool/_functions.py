@@ -63,29 +63,27 @@ def no_function(func: object, kind: str) -> TypeError:
     return TypeError(f"{kind} function is needed here, not {func!r}: {hint}")
 
 
-def arguments(args: object, kwds: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments(args: Any, kwds: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of a call, as `apply` and its relatives take them."""
-    if args is None:
-        args = ()
-    elif type(args) is not tuple:
-        if isinstance(args, (str, bytes, Mapping)):
-            raise _no_arguments(cast("object", args))
-        try:
-            args = iter(cast("Any", args))
-        except TypeError as error:
-            raise _no_arguments(args) from error
+    positional = () if args is None else _as_tuple(args)
     if kwds is None:
-        kwds = {}
-    elif not hasattr(kwds, "keys"):
+        return positional, {}
+    if not hasattr(kwds, "keys"):
         raise TypeError(f"the keyword arguments of a call are a mapping, not {kwds!r}")
-    return tuple(cast("Any", args)), {**cast("Any", kwds)}
+    return positional, {**kwds}
 
 
-def _no_arguments(args: object) -> TypeError:
-    return TypeError(
-        f"the arguments of a call are a sequence here, as in apply(func, (1, 2)), not {args!r}; "
-        "spawn(func, 1, 2) takes them one by one"
-    )
+def _as_tuple(args: Any) -> tuple[Any, ...]:
+    try:
+        if isinstance(args, (str, bytes, Mapping)):
+            raise TypeError
+        values = iter(args)
+    except TypeError:
+        raise TypeError(
+            "the arguments of a call are a sequence here, as in apply(func, (1, 2)), not "
+            f"{args!r}; spawn(func, 1, 2) takes them one by one"
+        ) from None
+    return tuple(values)
 
 
 def check_callback(callback: object) -> None:

@@ -123,6 +123,7 @@ class GreenPool(Pool):
         Differs from eventlet: there it runs in place, and errors are printed; here they are
         reported as any.
         """
+        self._check()
         if self._own_member() is None:
             await self.spawn(func, *args, **kwargs)
             return

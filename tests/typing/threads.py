@@ -2,11 +2,13 @@
 
 import functools
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
 from typing import assert_type
 
 import trio
 
-from triopool import ResultIterator, Task, ThreadPool, as_completed, wait
+from triopool import ResultIterator, Task, ThreadPool, ThreadPoolExecutor, as_completed, wait
+from triopool._futures import Future as AwaitableFuture
 
 
 def length(text: str) -> int:
@@ -107,3 +109,16 @@ async def waiting(pool: ThreadPool) -> None:
     assert_type(await wait(tasks, count=1), list[Task[int]])
     async for done in as_completed(tasks, timeout=3):
         assert_type(done, Task[int])
+    future: Future[str] = Future()
+    awaitable = ThreadPoolExecutor().submit(length, "a")
+    assert_type(await awaitable, int)
+    assert_type(await wait([awaitable]), list[AwaitableFuture[int]])
+    both: list[Task[int] | Future[str]] = [*tasks, future]
+    assert_type(await wait(both), list[Task[int] | Future[str]])
+    async for either in as_completed(both):
+        assert_type(either, Task[int] | Future[str])
+    # A mixed list is accepted as it is. What its type is, mypy and pyright do not agree on.
+    for mixed in await wait([tasks[0], future, awaitable], timeout=3):
+        print(mixed.value if isinstance(mixed, Task) else mixed.result())
+    async for mixed in as_completed((future, tasks[0]), timeout=3):
+        print(mixed.value if isinstance(mixed, Task) else mixed.result())

@@ -1,6 +1,6 @@
 """Calls of pools of threads that must not type-check: each line says which error it has to give."""
 
-from triopool import Pool, ThreadPool
+from triopool import Pool, ThreadPool, as_completed, wait
 
 
 def length(text: str) -> int:
@@ -28,3 +28,12 @@ def kinds(pool: ThreadPool) -> None:
     pool.size = "3"  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
     a_pool: Pool = pool  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     print(a_pool)
+
+
+async def waiting(pool: ThreadPool) -> None:
+    task = await pool.spawn(length, "a")
+    await wait(task)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await wait([1])  # type: ignore[type-var]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    as_completed(task)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    with pool:  # type: ignore[attr-defined]  # pyright: ignore[reportGeneralTypeIssues]
+        pass
