@@ -1384,7 +1384,7 @@ def test_what_was_submitted_runs_before_the_interpreter_exits(
     run_program: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     done = run_program("""
-import atexit, sys, time
+import atexit, sys
 from triopool import ThreadPoolExecutor
 
 def late():
@@ -1396,7 +1396,11 @@ def late():
 
 def call(n):
     if n == 0:
-        time.sleep(0.1)
+        try:
+            while True:
+                probe.submit(int).result()
+        except RuntimeError:
+            pass  # now it exits
     print(n, flush=True)
     if n == 2:
         try:
@@ -1406,6 +1410,7 @@ def call(n):
 
 atexit.register(late)
 executor, idle, unused = ThreadPoolExecutor(1), ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+probe = ThreadPoolExecutor(1)
 idle.submit(int).result()
 gone = ThreadPoolExecutor(1)
 gone.submit(int)

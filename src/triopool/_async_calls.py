@@ -70,7 +70,7 @@ class AsyncCalls(AsyncMaps):
     ) -> T:
         """Run one call and return its result.
 
-        Cancelling ``apply`` cancels its call and waits for its end. In a call of the same pool, the
+        Cancelling ``apply`` kills its call and waits for its end. In a call of the same pool, the
         function runs in place, on the slot which that call holds, in a context and a cancel scope
         of its own; so it never waits for a slot there.
 

@@ -77,7 +77,7 @@ class AsyncMaps(BasePool):
 
         The first call that fails cancels the rest, and when those have ended its error is raised as
         it is; on a tie that of the first in the order of the input. The errors of others are named
-        in its notes. Cancelling ``map`` cancels its calls and waits for their end. In a call of the
+        in its notes. Cancelling ``map`` kills its calls and waits for their end. In a call of the
         same pool, one row at a time may use the slot of that call, so that it always advances.
 
         Args:
