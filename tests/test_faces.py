@@ -18,7 +18,7 @@ DIFFERENCES = [
     ("``func`` is not an async function", "``func`` is not a sync function"),
     # Here it turns out only when a result is read.
     ("``func`` cannot be called, or", "``func`` is not a sync function, or"),
-    # A thread can be left behind, and has no calls of its own on the pool.
+    # What runs elsewhere can be left behind, and asks from there.
     ("waits for its end.", "waits for its end, unless the pool leaves such calls behind."),
     ("waits for their end.", "waits for their end, unless the pool leaves such calls behind."),
     ("In a call of the same pool,", "Asked for in a call of the same pool,"),

@@ -448,6 +448,12 @@ async def test_start_is_named_only_to_those_who_pass_a_task(kind):
         assert "start" not in str(info.value)
 
 
+async def test_a_sync_function_for_a_map_is_one_error_for_all_rows():
+    with pytest.raises(TypeError, match="is not an async function") as info:
+        await triopool.map(sync_double, [1, 2, 3])
+    assert not hasattr(info.value, "__notes__")
+
+
 @pytest.mark.parametrize("function", [wait, as_completed])
 async def test_waiting_for_a_single_one_says_how_to_write_it(function):
     async with Pool() as pool, ThreadPoolExecutor(1) as executor:

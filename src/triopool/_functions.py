@@ -154,12 +154,15 @@ def row_function(func: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     if is_async(func):
         return func
     check_callable(func)
+    wrong: TypeError | None = None  # one error for all rows
 
     @disable_ki_protection
     async def call(*args: Any) -> Any:
+        nonlocal wrong
         result = func(*args)
         if not inspect.isawaitable(result):
-            raise not_async(func, result)
+            wrong = wrong or not_async(func, result)
+            raise wrong
         return await result
 
     return call

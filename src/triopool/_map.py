@@ -153,7 +153,8 @@ class Map(Series[T]):
         """Name the other errors on the one that is raised."""
         others: list[BaseException] = []
         while (failure := self._next_failure()) is not None:
-            others.append(failure.error)
+            if failure.error is not error:
+                others.append(failure.error)
         for other in others[:MAX_NOTES]:
             error.add_note(f"The map had another error, too: {shown(other)}")
         if len(others) > MAX_NOTES:
