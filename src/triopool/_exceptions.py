@@ -30,7 +30,8 @@ class PoolDeadlock(RuntimeError):
     Every slot of the pool is held by a call that waits, without a deadline, for a slot of the same
     pool or for a task that has none yet. The last of them gets this error instead of hanging. Give
     the pool more slots, use a second pool for the inner calls, or use ``apply`` and ``map``, which
-    run on the caller's own slot.
+    run on the caller's own slot. Where there is a deadline around the wait, `trio.fail_after` in a
+    test for instance, it is the deadline that ends it, and no PoolDeadlock.
 
     Differs from gevent: there the program hangs (gevent issue 368).
     """

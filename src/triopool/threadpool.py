@@ -36,11 +36,11 @@ class ThreadPool(SyncCalls):
     It has all that `Pool` has, for sync functions. Threads start on demand, are kept for the next
     call, and end with the block.
 
-    A thread that makes a call cannot be stopped from outside. `kill`, `killone`, `Task.kill`, a
-    timeout, and the cancellation of whoever waits in `apply` or `map` are there to be asked about,
-    with `trio.from_thread.check_cancelled`, which raises `trio.Cancelled` then. A call that does
-    not ask is waited for, and ends as it will: its task has SUCCEEDED or FAILED. What has not begun
-    never runs.
+    A thread that makes a call cannot be stopped from outside. ``kill``, ``killone``, `Task.kill`, a
+    timeout, and the cancellation of whoever waits in ``apply`` or ``map`` are there to be asked
+    about, with `trio.from_thread.check_cancelled`, which raises `trio.Cancelled` then. A call that
+    does not ask is waited for, and ends as it will: its task has SUCCEEDED or FAILED. What has not
+    begun never runs.
 
     In the calls, `trio.from_thread.run` and `trio.from_thread.run_sync` work, and
     ``trio.from_thread.run(pool.apply, func)`` runs on the slot which the call holds, in another
