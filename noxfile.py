@@ -195,7 +195,6 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure pools and threads beside those of gevent, eventlet and others."""
+    """Measure beside gevent, eventlet and others; `-- quick`, `-- check`, `-- --help`."""
     session.install("-e", ".", *requirements("bench"))
-    session.run("python", "benchmarks/pools.py", *session.posargs)
-    session.run("python", "benchmarks/threads.py", *session.posargs)
+    session.run("python", "benchmarks", *session.posargs)

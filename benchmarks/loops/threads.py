@@ -1,0 +1,28 @@
+"""No loop: calls that are made in threads, and block there."""
+
+from contextlib import contextmanager
+from socket import create_connection
+
+
+def run(main):
+    return main()
+
+
+def none(item):
+    return item
+
+
+@contextmanager
+def socket(port, size):
+    sockets = [create_connection(("127.0.0.1", port)) for _ in range(size)]
+
+    def call(item):
+        stream = sockets.pop()
+        stream.sendall(b"?")
+        stream.recv(1)
+        sockets.append(stream)
+        return item
+
+    yield call
+    for stream in sockets:
+        stream.close()

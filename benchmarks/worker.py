@@ -1,0 +1,111 @@
+"""The process in which one peer is measured: `python worker.py gevent`.
+
+It prints the cases that the peer can do, then reads points to measure, and prints a figure for
+each, in seconds or bytes: a line of JSON every time.
+"""
+
+import gc
+import json
+import os
+import subprocess
+import sys
+from contextlib import AsyncExitStack, nullcontext
+from functools import partial
+from importlib import import_module
+from inspect import iscoroutinefunction
+from statistics import median
+from time import perf_counter
+
+from meters import peak_memory
+from peers import PEERS
+from points import CASES
+
+IMPORT = """
+from time import perf_counter
+start = perf_counter()
+import {}
+print(perf_counter() - start)
+"""
+
+
+def import_time(imports, interpreters):
+    """The median of so many fresh interpreters, once the modules are compiled and cached."""
+    program = [sys.executable, "-W", "ignore", "-c", IMPORT.format(imports)]
+    once = partial(subprocess.run, program, stdout=subprocess.PIPE, text=True, check=True)
+    return median(float(once().stdout) for _ in range(interpreters))
+
+
+class Clock:
+    """The seconds that a case takes, unless it says so itself."""
+
+    def start(self):
+        gc.collect()
+        self.started = perf_counter()
+
+    def stop(self, figure):
+        return perf_counter() - self.started if figure is None else figure
+
+
+class Gauge:
+    """The bytes by which the most memory in use has grown."""
+
+    def start(self):
+        gc.collect()
+        self.before = peak_memory()
+
+    def stop(self, figure):
+        return peak_memory() - self.before
+
+
+def measure(peer, module, case, call, size, items, port):
+    case = CASES[case]
+    if case.meter == "import":
+        return import_time(peer.imports, items)
+    function = getattr(module, case.function)
+    loop = import_module(f"loops.{peer.loop}")
+    calls = loop if "checkpoint" in case.calls else import_module("loops.threads")
+    meter = {"time": Clock, "peak": Gauge}[case.meter]()
+    warmup = min(items // 10, 2_000) if case.function != "memory" else 0
+    if call == "socket":
+        connected = calls.socket(port, size)
+    else:
+        connected = nullcontext(call and getattr(calls, call))
+
+    def here():
+        with connected as call:
+            if warmup:
+                function(call, size, warmup)
+            meter.start()
+            return meter.stop(function(call, size, items))
+
+    async def in_loop():
+        async with AsyncExitStack() as stack:
+            if hasattr(connected, "__aenter__"):
+                call = await stack.enter_async_context(connected)
+            else:  # it is for threads
+                call = stack.enter_context(connected)
+            if warmup:
+                await function(call, size, warmup)
+            meter.start()
+            return meter.stop(await function(call, size, items))
+
+    return loop.run(in_loop if iscoroutinefunction(function) else here)
+
+
+def main():
+    # What a peer prints must not get between the replies.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def reply(value):
+        print(json.dumps(value), file=replies, flush=True)
+
+    peer = PEERS[sys.argv[1]]
+    module = import_module(f"peers.{peer.module}")
+    reply([name for name, case in CASES.items() if hasattr(module, case.function or "__name__")])
+    for line in sys.stdin:
+        reply(measure(peer, module, **json.loads(line)))
+
+
+if __name__ == "__main__":
+    main()
