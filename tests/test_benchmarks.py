@@ -205,14 +205,20 @@ def test_a_peer_that_fails_ends_the_run_and_is_named(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1].startswith("triopool failed in ThreadPool.map")
 
 
-def test_the_page_of_the_docs_has_all_that_publish_fills(tmp_path: Path) -> None:
-    program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import publish;"
-        "print(publish.fill(publish.PAGE.read_text(encoding='utf-8'),"
-        " dict.fromkeys(['about', 'aims', 'tables', 'profile'], 'new')).count('new'))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(HOME)], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert int(done.stdout) >= 4
+PUBLISH = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import publish
+page = publish.PAGE.read_text(encoding="utf-8")
+print(publish.fill(page, dict.fromkeys(["about", "aims", "tables", "profile"], "NEW")))
+print(publish.fill_row(publish.README.read_text(encoding="utf-8"), {}))
+"""
+
+
+def test_the_docs_have_a_place_for_all_that_publish_fills_in() -> None:
+    program = [sys.executable, "-X", "utf8", "-c", PUBLISH, str(HOME)]
+    done = subprocess.run(program, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = done.stdout.decode()
+    assert text.count("\nNEW\n") == 4
+    assert "| Time for a call: `map` · iterator · `spawn` and `join` | 1 · 1 · 1 |" in text
