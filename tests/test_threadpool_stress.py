@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 
 import pytest
 import trio
@@ -344,71 +344,88 @@ async def test_calls_that_queue_beside_feeders_never_share_a_context():
                 await task
 
 
-class Halts:
-    """A lock before which one thread halts when it comes for the nth time."""
+class Halt:
+    """Where one thread halts when it first comes there."""
 
-    def __init__(self, lock, thread_name, at):
-        self.lock = lock
+    def __init__(self, thread_name):
         self.thread_name = thread_name
-        self.left = at
         self.reached = threading.Event()
         self.resumed = threading.Event()
 
+    def __call__(self):
+        if threading.current_thread().name == self.thread_name and not self.reached.is_set():
+            self.reached.set()
+            self.resumed.wait()
+
+
+class HaltingLock:
+    def __init__(self, lock, halt):
+        self.lock = lock
+        self.halt = halt
+
     def __enter__(self):
-        if threading.current_thread().name == self.thread_name:
-            self.left -= 1
-            if self.left == 0:
-                self.reached.set()
-                self.resumed.wait()
+        self.halt()
         return self.lock.__enter__()
 
     def __exit__(self, *exc_info):
         return self.lock.__exit__(*exc_info)
 
 
+class HaltingDeque(deque):
+    def append(self, item):
+        self.halt()
+        super().append(item)
+
+
 @contextlib.asynccontextmanager
 async def halting(pool, at):
-    """The only thread of a pool halts when it comes to the lock for the nth time in the block."""
+    """The only thread of a pool halts before it claims the first call, or deposits its result."""
     pool.size = 1
     await pool.apply(int)
     crew = pool._threads
     while not crew.idle:
         await trio.lowlevel.checkpoint()
     (worker,) = crew.idle
-    crew.lock = Halts(crew.lock, worker.name, at)
+    halt = Halt(worker.name)
+    if at == "claims it":
+        crew.lock = HaltingLock(crew.lock, halt)
+    else:
+        worker.hand.results = HaltingDeque()
+        worker.hand.results.halt = halt
     try:
-        yield crew.lock
+        yield halt
     finally:
-        crew.lock.resumed.set()
-        crew.lock = crew.lock.lock
+        halt.resumed.set()
+        if at == "claims it":
+            crew.lock = crew.lock.lock
 
 
-at_the_lock = pytest.mark.parametrize("at", [1, 2], ids=["claims it", "deposits it"])
+at_the_handover = pytest.mark.parametrize("at", ["claims it", "deposits it"])
 both = pytest.mark.parametrize("abandons", [False, True], ids=["", "abandons"])
 
 
-@at_the_lock
+@at_the_handover
 @both
 @pytest.mark.parametrize("way", ["task", "pool"])
 async def test_a_kill_while_a_thread_hands_over_a_call_hits_no_other(at, abandons, way, balanced):
     made = []
     async with ThreadPool(1, abandon_on_cancel=abandons) as pool:
-        async with halting(pool, at) as lock:
+        async with halting(pool, at) as halt:
             task = pool.spawn_nowait(made.append, 1)
-            await trio.to_thread.run_sync(lock.reached.wait)
+            await trio.to_thread.run_sync(halt.reached.wait)
             (task if way == "task" else pool).kill_nowait()
             await wait_all_tasks_blocked()  # so its host has gone if it was left behind
-            lock.resumed.set()
+            halt.resumed.set()
             await task.join()
         assert await pool.apply(abs, [-1]) == 1
         assert await pool.map(abs, range(3)) == [0, 1, 2]
-    assert made == ([] if at == 1 else [1])
+    assert made == ([] if at == "claims it" else [1])
     assert task.successful() == (made == [1] and not abandons)
     balanced(pool)
 
 
 @pytest.mark.parametrize("source", SOURCES)
-@at_the_lock
+@at_the_handover
 @both
 async def test_a_kill_while_a_thread_hands_over_a_row_hits_no_other(at, abandons, source, balanced):
     made = []
@@ -419,17 +436,17 @@ async def test_a_kill_while_a_thread_hands_over_a_row_hits_no_other(at, abandons
         return x
 
     async with ThreadPool(1, abandon_on_cancel=abandons) as pool:
-        async with halting(pool, at) as lock:
+        async with halting(pool, at) as halt:
             results = pool.imap(call, source([1, 2, 3]))
-            await trio.to_thread.run_sync(lock.reached.wait)
+            await trio.to_thread.run_sync(halt.reached.wait)
             pool.kill_nowait()
             await wait_all_tasks_blocked()  # so its host has gone if it was left behind
-            lock.resumed.set()
+            halt.resumed.set()
             with pytest.raises(TaskKilled):
                 while True:
                     read.append(await anext(results))
         assert await pool.apply(abs, [-1]) == 1
         assert await pool.map(abs, range(3)) == [0, 1, 2]
-    assert made == ([] if at == 1 else [1])
+    assert made == ([] if at == "claims it" else [1])
     assert read == ([] if abandons else made)
     balanced(pool)

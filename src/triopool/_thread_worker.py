@@ -9,11 +9,11 @@ import attrs
 import trio
 from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
-from triopool._errands import ThreadCall, call_of
+from triopool._errands import call_of
 from triopool._failures import sift
 from triopool._functions import sync_value
+from triopool._hand import Hand
 from triopool._hooks import hooked_if_set
-from triopool._inputs import END
 from triopool._inside import HERE
 from triopool._worker import Worker
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from triopool._errands import Errand
+    from triopool._hand import Item
     from triopool._threads import ThreadCrew
     from triopool.task import Task
 
@@ -33,23 +34,21 @@ class ThreadWorker(Worker):
     ask about. Both end with that call, for they would still be cancelled in the next one.
     """
 
-    home: ThreadCrew = attrs.field(kw_only=True)
+    home: ThreadCrew = attrs.field(kw_only=True)  # while `crew` are the clerks
     inbox: SimpleQueue[Errand | None] = attrs.field(
         factory=SimpleQueue["Errand | None"], init=False
     )
+    hand: Hand = attrs.field(factory=Hand, init=False)
     errand: Errand | None = None  # what the thread was sent for
-    # Under the lock of the crew; and `hit` is set under it.
-    claimed: ThreadCall | None = None  # what the thread makes now
-    ends: bool = False  # the thread goes home after this call
-    unseated: bool = False  # it has no slot any more, so it claims no more calls of this errand
-    begun: bool = False  # there is a thread
-    sent: bool = False  # and it is to look at its errand
+    lost: tuple[Errand, Item] | None = None  # what it was in the middle of when it was left behind
+    # Under the lock of the crew:
+    sent: bool = False  # the thread is to look at its errand
     fresh: bool = False  # it was just given a slot, so it makes one call even if others wait
-    left: bool = False  # the Trio task has ended, maybe without the thread
-    fatal: BaseException | None = None  # what the thread takes the pool down with
-
-    def __attrs_post_init__(self) -> None:
-        self.row = END
+    unseated: bool = False  # it has no slot any more, so it claims no more calls of this errand
+    # Set by the thread:
+    begun: bool = False  # there is one
+    serving: Errand | None = None  # what it is busy with
+    fatal: BaseException | None = None  # what it takes the pool down with
 
     async def _work(self) -> None:
         try:
@@ -72,6 +71,7 @@ class ThreadWorker(Worker):
     def send(self, errand: Errand) -> None:
         """Send the thread on an errand."""
         self.errand = errand
+        self.hand.start()
         if self.scope.shield:
             self.scope.shield = False
         self.wake(errand)
@@ -113,7 +113,8 @@ class ThreadWorker(Worker):
 
     def is_fit(self) -> bool:
         """Whether it may go on with rows."""
-        return not self.unseated and self.lent is None and not self.home.dismissed
+        unfit = self.hand.barred or self.unseated or self.home.dismissed
+        return not unfit and self.lent is None
 
     # In the thread
 
@@ -121,105 +122,69 @@ class ThreadWorker(Worker):
         """Go on errands until there are no more."""
         HERE.current = self.current
         try:
-            while not self.ends and (errand := self.inbox.get()) is not None:
+            while not self.hand.barred and (errand := self.inbox.get()) is not None:
                 self.begun = True
+                self.serving = errand
                 errand.serve(self)
+                self.serving = None
                 del errand  # keep nothing alive while it waits
         finally:
             HERE.current = None
-        if self.claimed is not None:  # left behind: its slot is free now
-            self.claimed = None
-            self.home.announce(self.home.free, self)
+        if self.lost is not None:  # its slot is free now
+            self.home.mailbox.announce(self.free)
         elif self.fatal is not None:
             raise self.fatal
 
-    def note(self, call: ThreadCall, error: BaseException) -> None:
+    def current(self) -> Task[Any] | None:
+        """The task of the call that the thread makes."""
+        item, errand = self.hand.current, self.serving
+        return None if item is None or errand is None else errand.task_of(item)
+
+    def fail(self, index: int, error: BaseException) -> None:
         """A call raised: what becomes of it, and of the thread."""
         try:
             cancelled, rest = sift(error)
         except Exception as of_a_group:  # whose class is the user's
             cancelled, rest = False, of_a_group
-        call.error = rest
-        call.killed = rest is None
         if rest is not None and not isinstance(rest, Exception):
             self.fatal = rest
         if cancelled or self.fatal is not None:
-            self.ends = True
+            self.hand.barred = True
+        self.hand.failures.append((index, rest))
+        if self.hand.reports():
+            self.home.mailbox.post(self)
 
-    def deposit(self) -> bool:
-        """The claimed call is done; whether anybody cares. To be called under the lock."""
-        call, self.row = self.claimed, END
-        if call is None:
-            return True
-        if self.left:
-            self.ends = True
-            return False
-        self.claimed = None
-        self.home.arrivals.append(call)
-        return True
-
-    def is_barred(self) -> bool:
-        """Whether it may claim no call, nor another one. To be asked under the lock."""
-        if self.hit or self.left:
-            self.ends = True
-        return self.ends or self.unseated or self.lent is not None
-
-    def look(self) -> ThreadCall | None:
-        """The call that the thread makes. That of a row is made when somebody looks."""
+    def report_back(self) -> None:
+        """There is nothing more to do."""
         with self.home.lock:
-            if self.claimed is None and self.row is not END:
-                assert self.errand is not None
-                self.claimed = ThreadCall(self.errand, self.row, self.index)
-                self.claimed.claimer = self
-            return self.claimed
-
-    def current(self) -> Task[Any] | None:
-        """The task of the call that the thread makes."""
-        call = self.look()
-        return None if call is None else call.errand.task_of(call)
+            self.hand.rest()
+        if self.hand.reports():
+            self.home.mailbox.post(self)
 
     # In Trio's thread
 
     @enable_ki_protection
     def stop(self, reason: str) -> None:
         """Cancel the only call of its errand; if that was taken back, its slot is free."""
-        call = self.claimed
-        if call is not None:
-            self.stop_call(call, reason)
+        with self.home.lock:
+            struck = self.hand.strike()
+        if struck:
+            self.scope.cancel(reason=reason)
         elif self.task is not None and self.task.ready():
             self.over()
 
-    def stop_call(self, call: ThreadCall, reason: str) -> None:
-        """Cancel a call, unless the thread is done with it."""
-        with self.home.lock:
-            if self.claimed is not call:
-                return
-            self.hit = True
-        self.scope.cancel(reason=reason)
-
     def withdraw(self) -> bool:
-        """Take the only call of its errand back, if the thread has not claimed it."""
-        errand = self.errand
+        """Take the only call of its errand back, if the thread has not begun it."""
         with self.home.lock:
-            if errand is None or not errand.queue:
-                return False
-            errand.queue.clear()
-        return True
-
-    def unseat_from(self, call: ThreadCall) -> Worker | None:
-        """Have the thread claim no row after ``call``, if it makes that."""
-        with self.home.lock:
-            if self.claimed is not call:
-                return None
-            self.unseated = True
-        return self
+            return len(self.hand.recall()) > 0
 
     def handle(self) -> Task[Any] | None:
         return self.task if self.series is None else self.series.rows.handle(self)
 
     def runs(self, task: object) -> bool:
-        call = self.claimed
-        return (call is not None and call.task is task) or task in self.inner
+        item, errand = self.hand.current, self.errand
+        made = None if item is None or errand is None else errand.known(item)
+        return (made is not None and made is task) or task in self.inner
 
     async def invoke(self, task: Task[Any]) -> Any:
         def make() -> Any:
@@ -235,26 +200,40 @@ class ThreadWorker(Worker):
     def _leave(self) -> None:
         home = self.home
         with home.lock:
-            self.left = True
-            call = self.look()
-        home.flush()  # what it has deposited until now
-        self.inbox.put(None)
-        home.idle.pop(self, None)
-        errand, self.errand = self.errand, None
-        if errand is not None:
-            with home.lock:
+            errand, self.errand = self.errand, None  # so what it tells later is not heard
+            self.hand.barred = True
+            if errand is not None:
+                errand.put_back(self.hand.recall())
                 self.come(errand)
                 if self in errand.idle:
                     errand.idle.remove(self)
-        if call is None:
+            results, failures, _ = self.hand.report()
+            item = self.hand.making()
+            if item is not None and errand is not None:
+                self.lost = errand, item
+        self.inbox.put(None)
+        home.idle.pop(self, None)
+        home.outgoing.pop(self, None)
+        if errand is not None:
+            home.settle(errand, results, failures)
+        seat = None
+        if self.lost is None:
             home.threads.pop(self, None)
         else:
             home.block._members.pop(self, None)
-            call.errand.lose(call)
-        seat = None
-        if call is not None:  # left behind: the slot comes back with the thread
-            seat, self.seat = self.seat, None
+            self.lost[0].lose(self.lost[1])
+            seat, self.seat = self.seat, None  # which comes back with the thread
         super()._leave()
         self.seat = seat
         if errand is not None:
             errand.review()
+
+    @enable_ki_protection
+    def free(self) -> None:
+        """The thread that was left behind has come to its end."""
+        assert self.lost is not None
+        errand, item = self.lost
+        errand.forget(item)
+        self.home.threads.pop(self, None)
+        if self.seat is not None:
+            self.home.block._pass_on(self.seat, self)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from threading import RLock
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from triopool._crew import Crew
-from triopool._errands import LoneErrand, ThreadCall
+from triopool._errands import LoneErrand
 from triopool._functions import check_sync
+from triopool._mailbox import Mailbox
 from triopool._thread_rows import ThreadRows
 from triopool._thread_worker import ThreadWorker
 
@@ -24,43 +24,40 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from triopool._errands import Errand
+    from triopool._hand import Fault, Item
     from triopool._rows import Rows
     from triopool._series import Series
     from triopool._worker import Worker
     from triopool.task import Task
-
-Arrival: TypeAlias = "ThreadCall | ThreadRows | ThreadWorker"
 
 
 @attrs.define(eq=False)
 class ThreadCrew(Crew):
     """The threads of one pool.
 
-    A thread claims a call, makes it and deposits it, with what became of it. The first deposit
-    after a look wakes Trio's loop, which then settles everything that has arrived by that time.
+    A thread takes calls into its `Hand`, makes them, and keeps there what became of them until
+    Trio's loop asks for it. The mailbox has those who want to be asked.
     """
 
     abandons: bool
     threads: dict[ThreadWorker, None] = attrs.field(factory=dict["ThreadWorker", None], init=False)
     idle: dict[ThreadWorker, None] = attrs.field(factory=dict["ThreadWorker", None], init=False)
     wanted: float = attrs.field(default=math.inf, init=False)  # so many are not too many
-    outgoing: list[ThreadWorker] = attrs.field(factory=list["ThreadWorker"], init=False)
-    hired: int = attrs.field(default=0, init=False)  # for their names
-    token: trio.lowlevel.TrioToken = attrs.field(
-        factory=trio.lowlevel.current_trio_token, init=False
+    # those whose call is to begin in the next pass of the loop
+    outgoing: dict[ThreadWorker, Errand] = attrs.field(
+        factory=dict["ThreadWorker", "Errand"], init=False
     )
+    hired: int = attrs.field(default=0, init=False)  # for their names
     # The pool has a limiter already.
     unlimited: trio.CapacityLimiter = attrs.field(
         factory=partial(trio.CapacityLimiter, math.inf), init=False
     )
-
-    # Reentrant, for `ThreadWorker.look` takes it, too, and the garbage collector may run user code.
+    # Around what several threads share. Reentrant, for those who hold it call others who take it.
     lock: RLock = attrs.field(factory=RLock, init=False)
-    # Under the lock: what has happened in threads, and whether the loop was told so.
-    arrivals: list[Arrival] = attrs.field(factory=list[Arrival], init=False)
-    announced: bool = attrs.field(default=False, init=False)
+    mailbox: Mailbox[ThreadWorker] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.mailbox = Mailbox(self.block._token, self.flush)
         self.block._slots.queue.listeners[self.look_around] = None
 
     def check(self, func: object) -> None:
@@ -81,17 +78,19 @@ class ThreadCrew(Crew):
         worker = self.take()
         worker.task = task
         worker.seat = seat
-        worker.errand = LoneErrand(worker, task, copy_context() if context is None else context)
+        errand = LoneErrand(worker, task, copy_context() if context is None else context)
+        worker.errand = errand
+        worker.hand.stock.append((0, None))
         # Whoever asked is to have the task before the call's first line runs.
         if not self.outgoing:
-            self.token.run_sync_soon(self.hurry)
-        self.outgoing.append(worker)
+            self.block._token.run_sync_soon(self.hurry)
+        self.outgoing[worker] = errand
         return worker
 
     @enable_ki_protection
     def hurry(self) -> None:
-        outgoing, self.outgoing = self.outgoing, []
-        for worker, errand in [(worker, worker.errand) for worker in outgoing if worker.errand]:
+        outgoing, self.outgoing = self.outgoing, {}
+        for worker, errand in outgoing.items():
             worker.send(errand)
 
     def rows_of(self, series: Series[Any]) -> Rows:
@@ -120,47 +119,31 @@ class ThreadCrew(Crew):
 
     # Getting it back
 
-    def arrive(self, what: Arrival) -> bool:
-        """Something has happened in a thread; whether to `announce` it. Under the lock."""
-        self.arrivals.append(what)
-        announces = not self.announced
-        self.announced = True
-        return announces
-
-    def announce(self, what: Callable[..., object], *args: Any) -> None:
-        """Have Trio's loop do something. This runs in a thread."""
-        with suppress(trio.RunFinishedError):  # which leaves nobody behind to hear of it
-            self.token.run_sync_soon(what, *args)
-
     @enable_ki_protection
     def flush(self) -> None:
-        """Settle what has arrived, and find out how to go on."""
-        with self.lock:
-            arrivals, self.arrivals = self.arrivals, []
-            self.announced = False
+        """Settle what has happened in threads, and find out how to go on."""
         errands: dict[Errand, None] = {}
-        last: Errand | None = None
-        for arrival in arrivals:
-            if isinstance(arrival, ThreadCall):
-                errand = arrival.errand
-                self.guard(errand.settle, arrival)
-            elif isinstance(arrival, ThreadRows):
-                errand = arrival
-                self.guard(errand.settle_results)
-            elif arrival.ends:
-                self.threads.pop(arrival, None)
+        for worker in self.mailbox.take():
+            with self.lock:
+                errand = worker.errand
+                results, failures, resting = worker.hand.report()
+                if errand is not None and resting and not worker.hand.barred:
+                    errand.idle.append(worker)
+            if errand is None:  # it was left behind
                 continue
-            elif arrival.errand is None or arrival.left:
-                continue
-            else:
-                errand = arrival.errand
-                with self.lock:
-                    errand.idle.append(arrival)
-            if errand is not last:
-                errands[errand] = None
-                last = errand
+            self.settle(errand, results, failures)
+            errands[errand] = None
+            if resting and worker.hand.barred:
+                self.threads.pop(worker, None)
         for errand in errands:
             self.guard(errand.review)
+
+    def settle(self, errand: Errand, results: list[Item], failures: list[Fault]) -> None:
+        """Let an errand take what became of its calls."""
+        if results:
+            self.guard(errand.settle, results)
+        for index, error in failures:
+            self.guard(errand.settle_failure, index, error)
 
     def guard(self, func: Callable[..., None], *args: Any) -> None:
         """Call what may call back to the user; what cannot be collected takes the pool down."""
@@ -168,13 +151,6 @@ class ThreadCrew(Crew):
             func(*args)
         except BaseException as error:
             self.nursery.start_soon(_raise, error)
-
-    @enable_ki_protection
-    def free(self, worker: ThreadWorker) -> None:
-        """A thread that was left behind has come to its end."""
-        self.threads.pop(worker, None)
-        if worker.seat is not None:
-            self.block._pass_on(worker.seat, worker)
 
     # Growing and shrinking
 
