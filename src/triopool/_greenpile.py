@@ -254,5 +254,10 @@ class GreenPile(Generic[T]):
 
     if not TYPE_CHECKING:
 
+        def __enter__(self) -> NoReturn:
+            raise TypeError("write `async with GreenPile(...) as pile:`, not `with`")
+
+        def __exit__(self, *_: object) -> None: ...
+
         def __iter__(self) -> NoReturn:
             raise TypeError("results arrive over time: write `async for`, not `for`")

@@ -27,6 +27,11 @@ class Group(AsyncCalls):
     Use it in ``async with``. Leaving the block waits for every call, and raises the errors that
     nobody has seen as an `ExceptionGroup`. A call that fails harms no other.
 
+    What changes a group is for Trio's thread: in another it raises a RuntimeError, before anything
+    has happened, and `trio.from_thread.run` and `trio.from_thread.run_sync` are the way there.
+    Looking, as with ``len`` or ``in``, is allowed in any thread, but iterating is not. Each
+    ``timeout`` is a number of seconds, 0 or more; any other value is a TypeError or a ValueError.
+
     Args:
       tasks: tasks of other pools to `add`.
       on_error: what happens to a failure that nobody waits for at that moment: ``"collect"`` keeps

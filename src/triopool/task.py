@@ -28,6 +28,10 @@ class Task(Call[T_co]):
     **kwargs)``, is unstarted until ``await pool.start(task)``. A subclass may override ``async def
     run(self)``, which is what a pool calls, and then needs no ``func``.
 
+    Once a pool has it, it can be killed and linked in Trio's thread only; what only looks is
+    allowed in any. Each ``timeout`` is a number of seconds, 0 or more; any other value is a
+    TypeError or a ValueError.
+
     ============ ============ =====================================================
     from         to           when
     ============ ============ =====================================================
