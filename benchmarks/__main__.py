@@ -32,6 +32,7 @@ from turns import installed, measure
 
 HERE = Path(__file__).parent
 MOST_CONNECTIONS = 500
+BUDGETS = {"run": 270, "publish": 270, "quick": 45}  # seconds, after which no round begins
 
 
 def names_of(known, what):
@@ -117,7 +118,7 @@ def run(parser, args):
         sections = PLAN
     else:
         sections = sections_of(parser, args)
-        about, figures = measure_all(sections, args.peer or list(PEERS))
+        about, figures = measure_all(sections, args)
     aims = [shrunk(aim) for aim in AIMS] if args.command == "quick" else AIMS
     tables = [report.aims_table(aims, figures)]
     tables += [report.section_tables(section, figures) for section in sections]
@@ -136,7 +137,8 @@ def run(parser, args):
     print(f"All of it is in {args.output}.")
 
 
-def measure_all(sections, wanted):
+def measure_all(sections, args):
+    wanted = args.peer or list(PEERS)
     peers = installed(wanted)
     about = report.machine(peers)
     print(report.header(about))
@@ -144,7 +146,8 @@ def measure_all(sections, wanted):
         if peer not in peers:
             print(f"{peer} is not installed, and left out")
     print(flush=True)
-    return about, measure(sections, peers)
+    budget = None if args.rounds else BUDGETS[args.command]
+    return about, measure(sections, peers, budget)
 
 
 def draw(picture, sections, figures):

@@ -6,6 +6,11 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+try:
+    import resource
+except ImportError:  # on Windows nothing here tells it
+    resource = None
+
 LONG = 1e6  # seconds: what sleeps so long is parked
 
 
@@ -37,7 +42,5 @@ def peak_memory():
     status = Path("/proc/self/status")
     if status.exists():
         return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024
-    import resource
-
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -148,10 +148,16 @@ ITERATORS = ("imap", "imap_unordered", "green_imap")
 PLAN = [
     Section("Pools", [*map(point, POOLS), point("spawn", size=1)], rounds=5),
     Section("Threads", [*map(point, THREADS)], rounds=5),
-    Section("Import, memory and kill", [*map(point, ("import", "memory", "kill"))], rounds=3),
+    Section("Import", [point("import")], rounds=5),
+    Section(
+        "Parked tasks",
+        [point("memory"), point("kill")],
+        rounds=3,
+        peers=("triopool", "trio", "gevent", "eventlet", "anyio-asyncio", "asyncio"),
+    ),
     Section(
         "Calls that do nothing",
-        [point(name, "none") for name in ("map", *ITERATORS, "spawn")],
+        [point(name, "none", items=10_000) for name in ("map", *ITERATORS, "spawn")],
         rounds=3,
     ),
     Section(
@@ -181,7 +187,7 @@ PLAN = [
     ),
     Section(
         "A million items",
-        [point(name, items=1_000_000) for name in ("imap", "imap_unordered", "map")],
+        [point(name, items=1_000_000) for name in ("imap", "map")],
         rounds=1,
         peers=("triopool",),
     ),
@@ -204,8 +210,7 @@ def quick(section):
     """What a quick run takes of a section; of processes of their own, only what the aims need."""
     fresh = any(CASES[point.case].fresh for point in section.points)
     peers = ("triopool", "trio") if fresh else section.peers
-    points = [*map(shrink, section.points)]
-    return Section(section.title, points, 1 if fresh else min(section.rounds, 3), peers)
+    return Section(section.title, [*map(shrink, section.points)], min(section.rounds, 3), peers)
 
 
 LONG = ("Sizes", "A million items", "Many calls in threads", "Memory of the iterators")

@@ -16,7 +16,7 @@ from inspect import iscoroutinefunction
 from statistics import median
 from time import perf_counter
 
-from meters import peak_memory
+import meters
 from peers import PEERS
 from points import CASES
 
@@ -51,10 +51,16 @@ class Gauge:
 
     def start(self):
         gc.collect()
-        self.before = peak_memory()
+        self.before = meters.peak_memory()
 
     def stop(self, figure):
-        return peak_memory() - self.before
+        return meters.peak_memory() - self.before
+
+
+def can(module, case):
+    if case.unit in {"KB", "MB"} and not meters.resource:
+        return False
+    return not case.function or hasattr(module, case.function)
 
 
 def measure(peer, module, case, call, size, items, port):
@@ -102,7 +108,7 @@ def main():
 
     peer = PEERS[sys.argv[1]]
     module = import_module(f"peers.{peer.module}")
-    reply([name for name, case in CASES.items() if hasattr(module, case.function or "__name__")])
+    reply([name for name, case in CASES.items() if can(module, case)])
     for line in sys.stdin:
         reply(measure(peer, module, **json.loads(line)))
 
