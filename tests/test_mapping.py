@@ -92,7 +92,7 @@ async def test_map_without_reuse_runs_each_row_in_a_trio_task_of_its_own(size, r
 
     async with Pool(size, reuse_tasks=reuse) as pool:
         assert await pool.map(work, range(10)) == list(range(10))
-    if not reuse or size is None:
+    if not reuse:
         assert len(set(tasks)) == 10
     elif size == 1:
         assert len(set(tasks)) == 1

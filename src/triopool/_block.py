@@ -333,8 +333,12 @@ class Block:
         seat = worker.seat
         if seat is not None:
             self._members.pop(worker, None)
-            self._pass_on(seat, worker)
-        if worker.task is not None:
+            if worker.lent is None and worker.loan is None:
+                worker.seat = None
+                self._slots.release(seat)
+            else:
+                self._pass_on(seat, worker)
+        elif worker.task is not None:
             self._line.leave(worker, worker.task)
             self._background.pop(worker.task, None)
         if worker.counted:

@@ -57,7 +57,7 @@ class TaskStatus(enum.Enum):
 
 UNSTARTED, WAITING, RUNNING = TaskStatus.UNSTARTED, TaskStatus.WAITING, TaskStatus.RUNNING
 SUCCEEDED, FAILED, KILLED = TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.KILLED
-OVER = frozenset((SUCCEEDED, FAILED, KILLED))
+OVER = (SUCCEEDED, FAILED, KILLED)  # to hash one of these would take longer
 
 
 class Host(Protocol):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 import trio
 from trio.lowlevel import (
     Abort,
+    cancel_shielded_checkpoint,
     checkpoint,
     checkpoint_if_cancelled,
     enable_ki_protection,
@@ -28,7 +29,7 @@ from triopool._timeouts import check_timeout
 from triopool.task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable
 
     from trio.lowlevel import RaiseCancelT
 
@@ -142,14 +143,13 @@ class Calls(Block):
     @enable_ki_protection
     async def _start(self, task: Task[Any]) -> None:
         """Wait for a slot, and begin a call in it."""
-        await self._start_after(task, checkpoint)
-
-    async def _start_after(
-        self, task: Task[Any], pause: Callable[[], Coroutine[Any, Any, None]]
-    ) -> None:
         try:
-            await pause()
-            await self._take_slot(task)
+            await checkpoint_if_cancelled()
+            if self._take_slot_nowait(task):
+                await cancel_shielded_checkpoint()
+            else:
+                await self._wait_for_slot(task)
+            self._check_slot(task)
         except BaseException:
             task._die()
             raise
@@ -161,7 +161,8 @@ class Calls(Block):
     def _take_slot_nowait(self, seat: object) -> bool:
         """Take a slot, if there is one that nobody waits for or has asked for."""
         limiter = self._slots.limiter
-        if self._line and limiter.available_tokens <= len(self._line):
+        asked = self._line.asked
+        if asked and limiter.available_tokens <= len(asked):
             return False
         try:
             limiter.acquire_on_behalf_of_nowait(seat)
@@ -172,33 +173,46 @@ class Calls(Block):
     async def _take_slot(
         self, seat: object, blocking: bool = True, timeout: float | None = None
     ) -> None:
-        slots = self._slots
-        if self._line:
+        """Take a slot, waiting for it if need be; if not, this is no checkpoint."""
+        if self._line.asked:
             await self._line.after_all()
         if not self._take_slot_nowait(seat):
             if not blocking:
                 raise self._full()
-            self._busy += 1
-            self._engaged += 1
-            # What a feeder runs is the input of a map: whoever waits for that waits for this.
-            feeders = [feeder for w in enclosing_workers() if (feeder := w.feeder_for(slots))]
-            for feeder in feeders:
-                feeder.input_waits += 1
-                slots.look_for_deadlock()
-            try:
-                with (
-                    trio.CancelScope() if timeout is None else trio.move_on_after(timeout) as scope
-                ):
-                    await slots.take(seat)
+            if timeout is None:
+                await self._wait_for_slot(seat)
+            else:
+                with trio.move_on_after(timeout) as scope:
+                    await self._wait_for_slot(seat)
                 if scope.cancelled_caught:
                     raise self._full()
-            finally:
-                for feeder in feeders:
-                    feeder.input_waits -= 1
-                self._less_busy()
-                self._disengage()
+        self._check_slot(seat)
+
+    async def _wait_for_slot(self, seat: object) -> None:
+        """Wait in line for a slot, where there was none a moment ago."""
+        slots = self._slots
+        self._busy += 1
+        self._engaged += 1
+        workers = list(enclosing_workers())
+        # What a feeder runs is the input of a map: whoever waits for that waits for this.
+        feeders = [feeder for w in workers if (feeder := w.feeder_for(slots))] if workers else ()
+        for feeder in feeders:
+            feeder.input_waits += 1
+            slots.look_for_deadlock()
+        try:
+            if self._line.asked:
+                await self._line.after_all()
+            await slots.wait(seat, workers)
+        finally:
+            for feeder in feeders:
+                feeder.input_waits -= 1
+            self._less_busy()
+            self._disengage()
+
+    def _check_slot(self, seat: object) -> None:
+        """Give a slot back, and raise, if the block was left meanwhile."""
         if self._crew.dismissed:
-            slots.release(seat)
+            self._slots.release(seat)
             raise self._unusable()
 
     @enable_ki_protection
@@ -238,7 +252,13 @@ class Calls(Block):
     @enable_ki_protection
     async def _run_for_caller(self, task: Task[Any]) -> None:
         """Run a call that ends with its caller."""
-        await self._start_after(task, checkpoint_if_cancelled)  # it has to wait anyway
+        try:
+            await checkpoint_if_cancelled()
+            await self._take_slot(task)
+        except BaseException:
+            task._die()
+            raise
+        self._begin(task)
         self._crew.hurry()
         raise_cancel: RaiseCancelT | None = None
 

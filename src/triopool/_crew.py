@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 from contextvars import copy_context
 from functools import partial
-from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
     from triopool._worker import Job
     from triopool.task import Task
 
-CALL: Job = methodcaller("call")
-QUEUED_CALL: Job = methodcaller("wait_and_call")
+CALL: Job = Worker.call
+QUEUED_CALL: Job = Worker.wait_and_call
 
 
 @attrs.define(eq=False)
@@ -79,6 +78,7 @@ class TaskCrew(Crew):
     """Workers that run async functions, and do whatever else a pool needs Trio tasks for."""
 
     reuse: bool
+    idle_name: str = attrs.field(init=False)  # of the Trio tasks of those that are parked
     # parked, the last one at the end
     idle: dict[Worker, None] = attrs.field(factory=dict["Worker", None], init=False)
     # Those whose call left a nursery open, each in a scope that it waits in.
@@ -86,6 +86,9 @@ class TaskCrew(Crew):
         factory=dict["Worker", "trio.CancelScope"], init=False
     )
     pace: Pace = attrs.field(factory=Pace, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.idle_name = f"idle worker of {self.block._label}"
 
     @enable_ki_protection
     def assign(self, job: Job, name: str, context: Context | None = None) -> Worker:

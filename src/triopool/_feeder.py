@@ -112,9 +112,10 @@ class Feeder:
         rows = series.rows
         inputs = self.inputs
         pace = self.block._clerks.pace
-        burst = BUDGET  # how many rows it may launch in one pass of the loop
-        quiet = 0
+        shy = inputs.direct and not rows.prefetches  # it begins with few workers
+        burst = 1 if shy else BUDGET  # how many rows it may launch in one pass of the loop
         launched = 0
+        taken = series.taken
         while True:
             self.nudged = False
             rows.prefetch()
@@ -144,13 +145,14 @@ class Feeder:
             del row
             launched += 1
             if launched >= burst:
-                # While the budget for calls without a checkpoint is used up pass after pass, more
-                # workers would be of no use. Two passes without that may be one in truth.
-                launched = 0
-                spent = pace.spent
+                # If workers are back at once and have taken another row, few can do it all, and
+                # more would only be more to wake. If they are not, all of them are needed soon.
                 await pace.breathe()
-                quiet = quiet + 1 if pace.spent == spent else 0
-                burst = BUDGET if quiet > 1 else 1
+                chained = series.taken - taken - launched
+                quick = shy and 4 * chained > len(rows.workers)
+                burst = 1 if quick else min(2 * burst, BUDGET)
+                launched = 0
+                taken = series.taken
         series.exhausted = True
         rows.prefetch()
 
@@ -188,7 +190,8 @@ class Feeder:
     @enable_ki_protection
     async def _take_seat(self) -> None:
         """Take a slot for the next row, or the member's own."""
-        await self.block._line.up(self)
+        if self.block._line.asked:
+            await self.block._line.up(self)
         seat = object()
         while self.seat is None and not self.nudged and self._has_rows():
             loan = self.loan

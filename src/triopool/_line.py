@@ -31,45 +31,45 @@ class Line:
         init=False, factory=dict["Task[Any]", "tuple[Worker, Context]"]
     )
     # Workers of such calls, and feeders, that are not in the limiter's queue yet.
-    _asked: dict[Worker | Feeder, None] = attrs.field(
+    asked: dict[Worker | Feeder, None] = attrs.field(
         init=False, factory=dict["Worker | Feeder", None]
     )
 
     _feeders: int = attrs.field(init=False, default=0)  # how many of these are feeders
 
     def __len__(self) -> int:
-        return len(self._asked)
+        return len(self.asked)
 
     def ask(self, feeder: Feeder) -> None:
         """Come to the end of the line."""
-        self._asked[feeder] = None
+        self.asked[feeder] = None
         self._feeders += 1
 
     def enqueue(self, task: Task[Any], worker: Worker, context: Context) -> None:
         """Come to the end of the line with a call."""
         self.calls[task] = worker, context
-        self._asked[worker] = None
+        self.asked[worker] = None
 
     async def up(self, who: Worker | Feeder) -> None:
         """Let those get into the limiter's queue who asked before; if none did, no checkpoint."""
-        while self._feeders and who in self._asked and (first := self._first()) is not who:
+        while self._feeders and who in self.asked and (first := self._first()) is not who:
             if isinstance(who, Worker) and isinstance(first, Worker):
                 # Calls are served in their own order, so their workers may change places.
-                places: list[Worker | Feeder] = list(self._asked)
+                places: list[Worker | Feeder] = list(self.asked)
                 places[places.index(who)] = first
                 places[0] = who
-                self._asked = dict.fromkeys(places)
+                self.asked = dict.fromkeys(places)
                 break
             await checkpoint()
         self.drop(who)
 
     def _first(self) -> Worker | Feeder:
-        return next(iter(self._asked))
+        return next(iter(self.asked))
 
     def drop(self, who: Worker | Feeder) -> None:
         """It is in the limiter's queue, or wants nothing any more."""
-        if who in self._asked:
-            del self._asked[who]
+        if who in self.asked:
+            del self.asked[who]
             self._feeders -= not isinstance(who, Worker)
 
     def leave(self, worker: Worker, task: Task[Any]) -> None:
@@ -79,8 +79,8 @@ class Line:
 
     async def after_all(self) -> None:
         """Let everyone get into the limiter's queue who has asked by now; there is someone."""
-        last = next(reversed(self._asked))
-        while last in self._asked:
+        last = next(reversed(self.asked))
+        while last in self.asked:
             await checkpoint()
 
     def next(self, worker: Worker) -> Context:

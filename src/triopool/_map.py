@@ -131,7 +131,7 @@ class Map(Series[T]):
                 first.throw()
             if self.killed:
                 self.kill_failure().throw()
-            return [self.results[index] for index in range(self.taken)]
+            return list(map(self.results.__getitem__, range(self.taken)))
         finally:
             del self, first  # the error's traceback holds this frame
 

@@ -26,12 +26,10 @@ class Pace:
     last: Worker | None = None
     budget: int = BUDGET
     passes: int = 0
-    spent: int = 0  # how often it was used up
 
     def spend(self) -> bool:
         """Count a call that may have had no checkpoint. Returns whether there is more."""
         self.budget -= 1
-        self.spent += self.budget == 0
         return self.budget > 0
 
     async def breathe(self) -> None:

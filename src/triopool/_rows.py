@@ -15,6 +15,7 @@ from triopool._inputs import END
 from triopool._inside import own_worker
 from triopool._pace import BUDGET
 from triopool._remains import is_innermost
+from triopool._worker import nursery_left_open
 from triopool.task import Task
 
 if TYPE_CHECKING:
@@ -100,11 +101,13 @@ class TaskRows(Rows):
 
     crew: TaskCrew
     call: Callable[..., Awaitable[Any]] = attrs.field(init=False)  # func, checked
+    goes_on: bool = attrs.field(init=False)  # a worker may take row after row
 
     def __attrs_post_init__(self) -> None:
         self.call = row_function(self.series.func)
         if self.series.task_class.run is not cast("Any", Task).run:
             self.call = _run_own_task
+        self.goes_on = self.series.inputs.direct and self.crew.reuse
 
     # For the series
 
@@ -154,10 +157,10 @@ class TaskRows(Rows):
         call = self.call
         starred = self.series.inputs.starred
         worker.crew.pace.last = worker
+        if worker.hit:  # killed before its first line
+            self._row_killed(worker)
+            return
         while True:
-            if worker.hit:  # killed before its first line
-                self._row_killed(worker)
-                return
             try:
                 value = await (call(*worker.row) if starred else call(worker.row))
             except BaseException as error:
@@ -169,10 +172,11 @@ class TaskRows(Rows):
                         raise further from None
                 finally:
                     del further
+                step = self._step(worker)
             else:
-                self._row_returned(worker, value)
+                step = self._row_returned(worker, value)
                 del value
-            while (step := self._step(worker)) != GO:
+            while step != GO:
                 if step == LEAVE:
                     return
                 if step == BREATHE:
@@ -180,64 +184,70 @@ class TaskRows(Rows):
                 else:
                     # The new context is in force from the next step of the Trio task on.
                     await cancel_shielded_checkpoint()
+                step = self._step(worker)
 
     @enable_ki_protection
     def _step(self, worker: Worker) -> int:
         """Between two rows: decide how to go on, and take the next row if there is to be one."""
-        crew = worker.crew
         series = self.series
-        feeder = series.feeder
+        slots = series.slots
+        index = series.taken
         if (
             series.exhausted
+            or index >= series.limit
             or worker.hit
             or worker.seat is None
             or worker.lent is not None  # the seat may be another row's already
-            or not series.inputs.direct
-            or not crew.reuse
-            or crew.dismissed
-            or not series.room()
-            or (worker.loan is None and series.slots.wanted(feeder.queued))
+            or not self.goes_on
+            or not worker.tidy
+            or (worker.loan is None and slots.wanted(series.feeder.queued))
         ):
             return LEAVE
+        pace = self.crew.pace
+        breathless = pace.last is worker and not pace.spend()
+        if breathless or not index % BUDGET:
+            if slots.look_around(series.feeder.queued):
+                return LEAVE
+            if breathless:
+                # Calls that never checkpoint need no company; if others come, the feeder sees it.
+                return LEAVE if len(self.workers) > 1 else BREATHE
         task = worker.trio_task
         assert task is not None
-        if not is_innermost(worker.mark, task):
-            return LEAVE
-        pace = crew.pace
-        breathless = pace.last is worker and not pace.spend()
-        if (breathless or not series.taken % BUDGET) and series.slots.look_around(feeder.queued):
-            return LEAVE
-        if breathless:
-            # Calls that never checkpoint need no company; if others come, the feeder will see it.
-            return LEAVE if len(self.workers) > 1 else BREATHE
-        if touched(task.context, series.context):
+        if (task.context or series.context) and touched(task.context, series.context):
             task.context = series.context.copy()
             return RENEW
-        row = series.pull()
-        if row is END:
-            feeder.no_more()
+        try:
+            worker.row = series.inputs.pull()
+        except Exception as end:
+            series.end_input(end)
+            series.feeder.no_more()
             return LEAVE
-        worker.row = row
-        worker.index = series.taken
-        series.taken += 1
+        worker.index = index
+        series.taken = index + 1
         pace.last = worker
         return GO
 
     @enable_ki_protection
-    def _row_returned(self, worker: Worker, value: object) -> None:
-        error = worker.left_open(self.series.name)
-        if error is not None:
-            self._settle(worker, caught(error))
-            return
+    def _row_returned(self, worker: Worker, value: object) -> int:
+        """Take the result of a row. Returns how to go on."""
+        trio_task = worker.trio_task
+        assert trio_task is not None
+        worker.tidy = is_innermost(worker.mark, trio_task)
+        if not worker.tidy and trio_task.child_nurseries:
+            self._settle(worker, caught(nursery_left_open(self.series.name)))
+            return LEAVE
         if worker.task is not None:
             task, worker.task = worker.task, None
             task._succeed(value)  # its links may raise
         worker.row = END
         self.series.put(worker.index, value)
+        return self._step(worker)
 
     @enable_ki_protection
     def _row_failed(self, worker: Worker, error: BaseException) -> BaseException | None:
         """Take the error of a row. Returns what of it the worker must let go on."""
+        assert worker.trio_task is not None
+        worker.tidy = is_innermost(worker.mark, worker.trio_task)
         cancelled, rest = sift(error)
         if rest is not None:
             self._settle(worker, caught(rest))
@@ -257,8 +267,6 @@ class TaskRows(Rows):
 
 def touched(context: Context, original: Context) -> bool:
     """Whether a call changed its copy of ``original``, by the identity of what is in it."""
-    if not context and not original:
-        return False
     return (
         len(context) != len(original)
         or not all(map(is_, context, original))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -66,6 +67,7 @@ class Series(abc.ABC, Generic[T]):
     context: Context = attrs.field(init=False, factory=copy_context)  # of whoever asked
 
     taken: int = 0  # rows pulled so far, so the index of the next one
+    limit: float = math.inf  # the row with this index, and those after it, may not begin
     exhausted: bool = False
     stopped: bool = False
     killed: bool = False
@@ -87,11 +89,11 @@ class Series(abc.ABC, Generic[T]):
 
     def room(self) -> bool:
         """Whether one more row may begin."""
-        return True
+        return self.taken < self.limit
 
     def is_bounded(self) -> bool:
         """Whether there may be no room."""
-        return False
+        return self.limit != math.inf
 
     def fails_fast(self) -> bool:
         """Whether no row is to begin after one has failed."""
@@ -188,11 +190,16 @@ class Series(abc.ABC, Generic[T]):
         """The next row; if there is none, it is exhausted."""
         try:
             return self.inputs.pull()
-        except StopIteration:
+        except Exception as end:
+            self.end_input(end)
+            return END
+
+    def end_input(self, end: Exception) -> None:
+        """There is no next row."""
+        if isinstance(end, StopIteration):
             self.exhausted = True
-        except Exception as error:
-            self.fail_input(error)
-        return END
+        else:
+            self.fail_input(end)
 
     @enable_ki_protection
     def launch(self, row: Any) -> Worker:

@@ -15,7 +15,7 @@ from triopool._exceptions import PoolDeadlock
 from triopool._inside import enclosing_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -92,12 +92,17 @@ class Slots:
             pass
         else:
             return
+        await self.wait(seat, enclosing_workers())
+
+    @enable_ki_protection
+    async def wait(self, seat: object, workers: Iterable[Worker]) -> None:
+        """Wait in line for a slot. ``workers`` are those around the current Trio task."""
         self.waiting += 1
         self.queue.waiting += 1
         try:
             if self.queue.listeners:
                 self.queue.press()
-            with self.ticket(_always):
+            with self.ticket(_always, workers):
                 if self.shared:
                     await self._take_shared(seat)
                 else:
@@ -158,7 +163,9 @@ class Slots:
 
     # Deadlocks
 
-    def ticket(self, in_vain: Callable[[], bool]) -> AbstractContextManager[None]:
+    def ticket(
+        self, in_vain: Callable[[], bool], workers: Iterable[Worker] | None = None
+    ) -> AbstractContextManager[None]:
         """What to wait in, for something that may need a slot of this pool.
 
         Entering it raises PoolDeadlock if waiting would never end, and so does leaving it if that
@@ -166,7 +173,9 @@ class Slots:
         """
         if self.shared:
             return NO_TICKET
-        members = [worker for worker in enclosing_workers() if worker.seat_in(self) is not None]
+        if workers is None:
+            workers = enclosing_workers()
+        members = [worker for worker in workers if worker.seat_in(self) is not None]
         if not members or trio.current_effective_deadline() != math.inf:
             return NO_TICKET
         return Ticket(self, members, in_vain)

@@ -1,26 +1,37 @@
-"""What `imap` returns: an async iterator over results that come through a memory channel."""
+"""What `imap` returns: an async iterator over results, and the queue that they wait in."""
 
 from __future__ import annotations
 
-import math
 import warnings
+from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 import attrs
+import outcome
 import trio
 from trio.lowlevel import (
+    Abort,
     cancel_shielded_checkpoint,
     checkpoint_if_cancelled,
     enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
+from trio.lowlevel import (
+    current_task as current_trio_task,
 )
 
 from triopool._failures import Failure
+from triopool._inputs import END
 from triopool._inside import enclosing_workers
 from triopool._series import Series
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from types import TracebackType
     from typing import Self
+
+    from trio.lowlevel import RaiseCancelT
 
 
 T = TypeVar("T")
@@ -31,33 +42,25 @@ class Stream(Series[T]):
     """A series whose results go to a reader, one by one.
 
     With ``maxsize=n``, at most n rows are beyond the last result that was read: running, or done
-    and unread. A result that is handed to a reader who waits for it is read. The channel holds what
-    can be read next; in an ordered stream what came too early waits in `early`.
+    and unread. A result that is handed to a reader who waits for it is read. What can be read next
+    is in `ready`; in an ordered stream what came too early waits in `early`.
     """
 
     ordered: bool = attrs.field(kw_only=True)
     maxsize: float = attrs.field(kw_only=True)
-    read: int = 0  # results that a reader has got
-    readers: int = 0  # tasks that wait for a result, or have just been woken
+    ready: deque[Any] = attrs.field(factory=deque[Any])
+    # tasks that wait for a result
+    readers: dict[trio.lowlevel.Task, None] = attrs.field(factory=dict["trio.lowlevel.Task", None])
     next_index: int = 0  # of the row whose result an ordered stream sends next
     early: dict[int, Any] = attrs.field(factory=dict[int, Any])
     closed: bool = False
     touched: bool = False  # somebody wanted to read
-    send: trio.MemorySendChannel[Any] = attrs.field(init=False)
-    receive: trio.MemoryReceiveChannel[Any] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.limit = self.maxsize  # and one more for each result that is read
         super().__attrs_post_init__()
-        # One more, for the input's error.
-        self.send, self.receive = trio.open_memory_channel[Any](self.maxsize + 1)
 
     # The side of the workers
-
-    def room(self) -> bool:
-        return self.taken - self.read < self.maxsize
-
-    def is_bounded(self) -> bool:
-        return self.maxsize != math.inf
 
     def put(self, index: int, value: Any) -> None:
         if self.closed:
@@ -81,11 +84,17 @@ class Stream(Series[T]):
             self.put(index, failure)
 
     def _deliver(self, item: Any) -> None:
-        # Only the channel knows for certain: a reader may just have been cancelled.
-        if self.readers and self.send.statistics().tasks_waiting_receive:
-            self.read += 1
+        if self.readers:
+            self.limit += 1
+            self._hand_over(item)
             self.feeder.wake()
-        self.send.send_nowait(item)
+        else:
+            self.ready.append(item)
+
+    def _hand_over(self, item: Any) -> None:
+        reader = next(iter(self.readers))
+        del self.readers[reader]
+        reschedule(reader, outcome.Value(item))
 
     def finish(self) -> None:
         for index in sorted(self.early):
@@ -95,8 +104,9 @@ class Stream(Series[T]):
             if self.closed:
                 self._unread(last)
             else:
-                self.send.send_nowait(last)
-        self.send.close()
+                self._deliver(last)
+        while self.readers:
+            self._hand_over(END)
         if self.closed:
             del self.block._series[self]
         else:
@@ -104,11 +114,8 @@ class Stream(Series[T]):
 
     def _forget_if_read(self) -> None:
         """Once it has ended and all of it is read, the block need not close it."""
-        if not self._holds_anything():
+        if not self.ready:
             self.block._series.pop(self, None)
-
-    def _holds_anything(self) -> bool:
-        return self.receive.statistics().current_buffer_used > 0
 
     def _unread(self, item: Any) -> None:
         """A result that nobody will read; if it is an error, the block reports it."""
@@ -117,41 +124,42 @@ class Stream(Series[T]):
 
     # The side of the reader
 
-    def unread(self) -> int:
-        """How many results are ready, of those that count against `maxsize`."""
-        return self.taken - self.read - self.rows.running()
+    def runs_low(self) -> bool:
+        """Whether at most half of `maxsize` are results that nobody has read."""
+        return 2 * (self.limit - self.taken + self.rows.running()) >= self.maxsize
 
     @enable_ki_protection
-    async def take(self) -> Any:
-        """Wait for the next result."""
+    async def take(self, iterator: ResultIterator[T] | None) -> T:
+        """Wait for the next result. The iterator must not be dropped meanwhile."""
         self.touched = True
-        await checkpoint_if_cancelled()
+        item: Any = END
         try:
-            item = self.receive.receive_nowait()
-        except trio.WouldBlock:
-            item = await self._wait()
-        except (trio.EndOfChannel, trio.ClosedResourceError) as end:
-            await cancel_shielded_checkpoint()
-            await self._end(end)
-        else:
-            self.read += 1
-            if self.feeder.stalled is not None and 2 * self.unread() <= self.maxsize:
-                self.feeder.wake()
-            await cancel_shielded_checkpoint()
-        if self.over:
-            self._forget_if_read()
-        if not isinstance(item, Failure):
-            return item
-        try:
-            if item.killed:
-                await checkpoint_if_cancelled()
-            item.throw_in_iterator()
+            await checkpoint_if_cancelled()
+            if self.ready:
+                item = self.ready.popleft()
+                self.limit += 1
+                if self.feeder.stalled is not None and self.runs_low():
+                    self.feeder.wake()
+                await cancel_shielded_checkpoint()
+            elif self.closed or self.over:
+                await cancel_shielded_checkpoint()
+            else:
+                item = await self._wait()
+            if item is END:
+                await self._end()
+            if self.over:
+                self._forget_if_read()
+            if isinstance(item, Failure):
+                if item.killed:
+                    await checkpoint_if_cancelled()
+                item.throw_in_iterator()
+            return cast("T", item)
         finally:
-            del self, item  # the error's traceback holds this frame
+            del self, iterator, item  # an error's traceback holds this frame
 
-    async def _end(self, end: Exception) -> NoReturn:
+    async def _end(self) -> NoReturn:
         """Raise what a reader gets when there is nothing more to read."""
-        if isinstance(end, trio.ClosedResourceError):
+        if self.closed:
             raise trio.ClosedResourceError(
                 "this iterator is closed; a pool closes those that are open when its block is left"
             ) from None
@@ -163,27 +171,29 @@ class Stream(Series[T]):
     async def _wait(self) -> Any:
         if self.room():
             self.feeder.wake()
-        self.readers += 1
-        try:
-            with self.slots.ticket(self.in_vain):
-                return await self.receive.receive()
-        except (trio.EndOfChannel, trio.ClosedResourceError) as end:
-            await self._end(end)
-        finally:
-            self.readers -= 1
+        task = current_trio_task()
+
+        def abort(_: RaiseCancelT) -> Abort:
+            del self.readers[task]
+            return Abort.SUCCEEDED
+
+        with self.slots.ticket(self.in_vain):
+            self.readers[task] = None
+            return await wait_task_rescheduled(abort)
 
     @enable_ki_protection
     def close(self, reason: str) -> None:
         """Cancel what runs, and report the errors that nobody has read."""
-        if self.closed or (self.over and not self._holds_anything()):
+        if self.closed or (self.over and not self.ready):
             return
         self.closed = True
         for item in self.early.values():
             self._unread(item)
         self.early.clear()
-        while self._holds_anything():
-            self._unread(self.receive.receive_nowait())
-        self.receive.close()
+        while self.ready:
+            self._unread(self.ready.popleft())
+        while self.readers:
+            self._hand_over(END)
         if self.over:
             del self.block._series[self]
             self.block._stir()
@@ -226,7 +236,7 @@ class ResultIterator(Generic[T]):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> T:
+    def __anext__(self) -> Coroutine[Any, Any, T]:
         """Wait for the next result.
 
         Cancelling it loses no result.
@@ -237,10 +247,7 @@ class ResultIterator(Generic[T]):
           TaskKilled: the pool was killed; all results from before were read.
           Exception: what the call raised, or the input.
         """
-        try:
-            return cast("T", await self._stream.take())
-        finally:
-            del self
+        return self._stream.take(self)
 
     @enable_ki_protection
     async def aclose(self) -> None:

@@ -18,6 +18,7 @@ from trio.lowlevel import (
     current_task as current_trio_task,
 )
 
+from triopool._call import OVER
 from triopool._failures import bare_cancelled, sift
 from triopool._inside import WORKERS
 from triopool._remains import innermost_mark, is_innermost, wake_closer
@@ -68,6 +69,7 @@ class Worker:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     trio_task: trio.lowlevel.Task | None = None
     mark: object | None = None  # for knowing whether a call has left a scope open
+    tidy: bool = False  # it is known that this one did not
     hit: bool = False  # its scope is cancelled
     engaged: bool = False  # the block waits for its job
     counted: bool = False  # `join` waits for its call
@@ -92,7 +94,18 @@ class Worker:
             with self.scope:
                 self.mark = innermost_mark(self.trio_task, self.scope)
                 try:
-                    await self._work()
+                    if self.job is None:
+                        await self._work()
+                    while self.job is not None:
+                        await self.job(self)
+                        self._done()
+                        if not self.tidy and not is_innermost(self.mark, self.trio_task):
+                            if self.trio_task.child_nurseries:
+                                await self._strand()
+                            break
+                        if not self._rest():
+                            break
+                        await wait_task_rescheduled(self._cancelled_while_idle)
                 except BaseException as exc:
                     error = exc
                     raise
@@ -109,28 +122,23 @@ class Worker:
         if self.trio_task.child_nurseries:
             raise NurseryLeftOpen
 
-    async def _work(self) -> None:
+    if TYPE_CHECKING:
+
+        async def _work(self) -> None:
+            """What a worker does that gets no jobs, for it hosts a thread."""
+
+    def _rest(self) -> bool:
+        """Join those that are idle, if they are not too many."""
         crew = self.crew
+        if self.hit or crew.dismissed or not crew.reuse or len(crew.idle) >= MAX_IDLE:
+            return False
         task = self.trio_task
         assert task is not None
-        while self.job is not None:
-            await self.job(self)
-            self._done()
-            if task.child_nurseries:
-                await self._strand()
-                return
-            if (
-                self.hit
-                or crew.dismissed
-                or not crew.reuse
-                or len(crew.idle) >= MAX_IDLE
-                or not is_innermost(self.mark, task)
-            ):
-                return
-            task.name = f"idle worker of {crew.block._label}"
-            task.context = crew.context  # that of the last call may hold on to much
-            crew.idle[self] = None
-            await wait_task_rescheduled(self._cancelled_while_idle)
+        self.tidy = False
+        task.name = crew.idle_name
+        task.context = crew.context  # that of the last call may hold on to much
+        crew.idle[self] = None
+        return True
 
     def _cancelled_while_idle(self, _: RaiseCancelT) -> Abort:
         # No exception is needed to go home.
@@ -162,7 +170,8 @@ class Worker:
         if self.feeder is not None:
             feeder, self.feeder = self.feeder, None
             feeder.leave()
-        self.crew.block._vacate(self)
+        if self.counted or self.task is not None or self.seat is not None:
+            self.crew.block._vacate(self)
         if self.engaged:
             self.engaged = False
             self.crew.block._disengage()
@@ -181,17 +190,17 @@ class Worker:
 
     # Calls
 
-    @enable_ki_protection
+    @disable_ki_protection
     async def call(self) -> None:
         """Run the call that `task` stands for."""
         task = self.task
         assert task is not None
-        if task._begun or task.ready():  # killed before its first line
+        if task._begun or task._status in OVER:  # killed before its first line
             self.over()
             return
         task._begun = True
         try:
-            value = await self.invoke(task)
+            value = await task.run()
         except BaseException as error:
             further = self.failed(task, error)
             try:
@@ -235,20 +244,27 @@ class Worker:
 
     @disable_ki_protection
     async def invoke(self, task: Task[Any]) -> Any:
-        """Make the call. Threads, processes and clusters do this elsewhere."""
+        """Make a call in the middle of another. Threads, processes and clusters do it elsewhere."""
         try:
             return await task.run()
         finally:
             del task  # the error's traceback holds the frames that called
 
+    @enable_ki_protection
     def returned(self, task: Task[Any], value: Any) -> None:
         """The call returned."""
-        self.over()
-        if (error := self.left_open(task.name)) is not None:
-            task._fail(error)
-        else:
-            task._succeed(value)
+        self.crew.block._vacate(self)
+        self.task = None
+        trio_task = self.trio_task
+        assert trio_task is not None
+        tidy = is_innermost(self.mark, trio_task)
+        if not tidy and trio_task.child_nurseries:
+            task._fail(nursery_left_open(task.name))
+            return
+        self.tidy = tidy and not task._links
+        task._succeed(value)
 
+    @enable_ki_protection
     def failed(self, task: Task[Any], error: BaseException) -> BaseException | None:
         """The call raised. Returns what of it the worker must let go on."""
         self.over()
@@ -274,17 +290,11 @@ class Worker:
         self.scope.cancel()
         return bare_cancelled(error)
 
+    @enable_ki_protection
     def over(self) -> None:
         """The call is over: it has no slot from now on."""
         self.crew.block._vacate(self)
         self.task = None
-
-    def left_open(self, name: str) -> RuntimeError | None:
-        """The error for a call that ended with a nursery open, if it did."""
-        assert self.trio_task is not None
-        if not is_innermost(self.mark, self.trio_task) and self.trio_task.child_nurseries:
-            return nursery_left_open(name)
-        return None
 
     @enable_ki_protection
     def stop(self, reason: str) -> None:

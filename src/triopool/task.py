@@ -75,8 +75,8 @@ class Task(Call[T_co]):
         return f"<{type(self).__name__} {self.name} {self.status.name} at {id(self):#x}>"
 
     @disable_ki_protection
-    async def run(self) -> T_co:
-        """Make the call. A subclass may override this; a pool calls it once, in a worker.
+    def run(self) -> Awaitable[T_co]:
+        """Make the call. A subclass may override this, with an async method; a pool awaits it once.
 
         Returns:
           what becomes the task's value.
@@ -85,9 +85,9 @@ class Task(Call[T_co]):
             coro = self._coro
             if coro is not None:
                 self._coro = None
-                return await coro
+                return coro
             assert self._func is not None
-            return await self._func(*self._args, **self._kwargs)
+            return self._func(*self._args, **self._kwargs)
         finally:
             del self  # the error's traceback holds the frames that called
 
