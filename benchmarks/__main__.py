@@ -13,8 +13,10 @@ other. Figures and ratios are medians over the rounds, ± half the distance of t
 is taken in each round. pyperf would calibrate better, but measures one benchmark to its end before
 the next, so that a slow minute of the machine would be charged to whoever had it.
 
-A pool, its start and its end are part of what is measured; the loop around it, and the connections
-of calls to a server, are not. The modules of `peers` show what each does.
+Where nothing waits, time is that of the processor, which other programs disturb less; with servers
+and threads it is that of the clock. A pool, its start and its end are part of what is measured; the
+loop around it, and the connections of calls to a server, are not. The modules of `peers` show what
+each does.
 """
 
 import argparse

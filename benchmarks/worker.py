@@ -14,17 +14,17 @@ from functools import partial
 from importlib import import_module
 from inspect import iscoroutinefunction
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 
 import meters
 from peers import PEERS
 from points import CASES
 
 IMPORT = """
-from time import perf_counter
-start = perf_counter()
+from time import process_time
+start = process_time()
 import {}
-print(perf_counter() - start)
+print(process_time() - start)
 """
 
 
@@ -38,12 +38,15 @@ def import_time(imports, interpreters):
 class Clock:
     """The seconds that a case takes, unless it says so itself."""
 
+    def __init__(self, clock):
+        self.clock = clock
+
     def start(self):
         gc.collect()
-        self.started = perf_counter()
+        self.started = self.clock()
 
     def stop(self, figure):
-        return perf_counter() - self.started if figure is None else figure
+        return self.clock() - self.started if figure is None else figure
 
 
 class Gauge:
@@ -70,7 +73,8 @@ def measure(peer, module, case, call, size, items, port):
     function = getattr(module, case.function)
     loop = import_module(f"loops.{peer.loop}")
     calls = loop if "checkpoint" in case.calls else import_module("loops.threads")
-    meter = {"time": Clock, "peak": Gauge}[case.meter]()
+    waits = call == "socket" or "checkpoint" not in case.calls
+    meter = Gauge() if case.meter == "peak" else Clock(perf_counter if waits else process_time)
     warmup = min(items // 10, 2_000) if case.function != "memory" else 0
     if call == "socket":
         connected = calls.socket(port, size)

@@ -4,7 +4,7 @@ For `map`, workers that share an iterator; for `imap_unordered`, these with a me
 `spawn`, a task for each call, and a limiter. In threads, workers that call `to_thread.run_sync`.
 """
 
-from time import perf_counter
+from time import process_time
 
 import trio
 from meters import LONG, batches, memory_in_use, without_gc
@@ -109,9 +109,9 @@ async def kill(call, size, n):
             for _ in range(n):
                 nursery.start_soon(trio.sleep, LONG)
             await wait_all_tasks_blocked()
-            start = perf_counter()
+            start = process_time()
             nursery.cancel_scope.cancel()
-        return perf_counter() - start
+        return process_time() - start
 
 
 async def memory(call, size, n):
