@@ -9,55 +9,13 @@ import threading
 
 import pytest
 import trio
+from gates import Gate
 from trio.testing import wait_all_tasks_blocked
 
 import triopool
 import triopool.threadpool
 from triopool import Pool, PoolFull, Task, TaskKilled, TaskStatus, ThreadPool
 from triopool.task import current_task
-
-
-class Gate:
-    """Calls that tell Trio that they have begun, and last until they may end."""
-
-    def __init__(self):
-        self._token = trio.lowlevel.current_trio_token()
-        self._change = threading.Condition()
-        self._opened = set()
-        self._is_open = False
-        self._news = trio.lowlevel.ParkingLot()
-        self.begun = []  # the arguments of those of which Trio has heard
-
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *_):
-        self.open()
-
-    def hold(self, x=None):
-        self._token.run_sync_soon(self._hear, x)
-        with self._change:
-            self._change.wait_for(lambda: self._is_open or x in self._opened)
-        return x
-
-    def ask(self, x=None):
-        self.hold(x)
-        trio.from_thread.check_cancelled()
-        return x
-
-    def _hear(self, x):
-        self.begun.append(x)
-        self._news.unpark_all()
-
-    def open(self, *xs):
-        with self._change:
-            self._opened.update(xs)
-            self._is_open |= not xs
-            self._change.notify_all()
-
-    async def until(self, count):
-        while len(self.begun) < count:
-            await self._news.park()
 
 
 def double(x):
@@ -550,6 +508,18 @@ async def test_a_map_fails_for_which_no_thread_can_be_started(balanced):
         assert await pool.map(double, range(5)) == [0, 2, 4, 6, 8]
 
 
+async def test_no_error_is_lost_if_the_input_fails_and_no_thread_can_be_started():
+    def rows():
+        yield 1
+        raise KeyError("rows")
+
+    with pytest.raises(ExceptionGroup) as info:
+        async with ThreadPool(2) as pool:
+            with no_more_threads(), pytest.raises(KeyError, match="rows"):
+                await anext(pool.imap(double, rows()))
+    assert info.group_contains(RuntimeError, match="can't start new thread")
+
+
 async def test_a_map_makes_do_with_the_threads_that_there_are(balanced):
     async with ThreadPool(2) as pool:
         await pool.apply(double, (1,))
@@ -559,6 +529,21 @@ async def test_a_map_makes_do_with_the_threads_that_there_are(balanced):
                 assert pool.size == 1
             await pool.join()
             balanced(pool)
+
+
+@pytest.mark.parametrize("rows", [range(5), iter(range(5))], ids=["range", "iterator"])
+async def test_a_map_that_makes_do_does_not_ask_for_more_threads_all_the_time(rows, balanced):
+    async with ThreadPool(3) as pool, Gate() as gate:
+        await pool.apply(double, (1,))
+        with no_more_threads(kept=1):
+            results = pool.imap(gate.hold, rows)
+            await gate.until(1)
+            await wait_all_tasks_blocked()  # which would not be so
+            gate.open()
+            assert [x async for x in results] == [0, 1, 2, 3, 4]
+        await pool.join()
+        balanced(pool)
+        assert await pool.map(double, range(5)) == [0, 2, 4, 6, 8]
 
 
 async def test_a_pool_fails_that_cannot_start_the_threads_that_its_size_asks_for():

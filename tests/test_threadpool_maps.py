@@ -11,54 +11,12 @@ import weakref
 
 import pytest
 import trio
+from gates import Gate
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from triopool import PoolDeadlock, Task, TaskKilled, TaskStatus, ThreadPool, current_task
 
 RUNNING, WAITING, KILLED = TaskStatus.RUNNING, TaskStatus.WAITING, TaskStatus.KILLED
-
-
-class Gate:
-    """Calls that tell Trio that they have begun, and last until they may end."""
-
-    def __init__(self):
-        self._token = trio.lowlevel.current_trio_token()
-        self._change = threading.Condition()
-        self._opened = set()
-        self._is_open = False
-        self._news = trio.lowlevel.ParkingLot()
-        self.begun = []  # the arguments of those of which Trio has heard
-
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *_):
-        self.open()
-
-    def hold(self, x=None):
-        self._token.run_sync_soon(self._hear, x)
-        with self._change:
-            self._change.wait_for(lambda: self._is_open or x in self._opened)
-        return x
-
-    def ask(self, x=None):
-        self.hold(x)
-        trio.from_thread.check_cancelled()
-        return x
-
-    def _hear(self, x):
-        self.begun.append(x)
-        self._news.unpark_all()
-
-    def open(self, *xs):
-        with self._change:
-            self._opened.update(xs)
-            self._is_open |= not xs
-            self._change.notify_all()
-
-    async def until(self, count):
-        while len(self.begun) < count:
-            await self._news.park()
 
 
 class Oops(Exception):
@@ -1008,7 +966,7 @@ async def test_a_kill_of_the_pool_ends_maps_and_iterators_and_the_pool_goes_on(s
         gate.open()
         await pool.join()
         await wait_all_tasks_blocked()
-        assert outcomes == ["test_threadpool_maps.Gate.ask was killed: enough"]
+        assert outcomes == ["gates.Gate.ask was killed: enough"]
         assert task.status is KILLED
         assert await anext(results) == 0
         for _ in range(2):
@@ -1500,3 +1458,44 @@ async def test_join_waits_for_maps_and_iterators_that_can_advance(source):
         assert await pool.join() is True
         assert sorted(gate.begun) == list(range(5))
         assert [x async for x in results] == list(range(5))
+
+
+def until_it_rests(worker):
+    """Wait for a thread, without letting Trio's loop go on."""
+    while not worker.hand.resting:
+        time.sleep(1e-4)
+
+
+@pytest.mark.parametrize("way", ["kill", "close", "drop"])
+@pytest.mark.parametrize("how", ["imap", "imap_unordered"])
+@pytest.mark.parametrize("fails", [False, True], ids=["returns", "fails"])
+async def test_a_link_of_a_row_may_end_its_iterator_when_the_thread_rests(way, how, fails):
+    held = []
+
+    def last(x):
+        gate.hold(x)
+        if fails and x:
+            raise Oops(x)
+        return x
+
+    def end(_):
+        if way == "kill":
+            pool.kill_nowait()
+        elif way == "close":
+            held[0]._stream.close("the test")
+        held.clear()
+
+    with pytest.raises(ExceptionGroup) if fails else contextlib.nullcontext():
+        async with ThreadPool(1) as pool, Gate() as gate:
+            held.append(getattr(pool, how)(last, [0, 1]))
+            await gate.until(1)
+            gate.open(0)
+            assert await anext(held[0]) == 0
+            await gate.until(2)
+            next(iter(pool)).link(end)
+            worker = next(iter(pool._threads.threads))
+            gate.open()
+            until_it_rests(worker)  # so that Trio hears of both at once
+            await pool.join()
+            assert len(pool) == 0
+            assert await pool.map(double, [1, 2]) == [2, 4]

@@ -214,10 +214,13 @@ class Call(Generic[T_co]):
         self._started = True
         self._host = host
 
-    def _look(self) -> None:
-        """WAITING → RUNNING, for a row that a thread has begun meanwhile."""
-        if self._status is WAITING and self._host is not None and self._host.has_begun():
-            self._launch(self._host)
+    def _look(self) -> TaskStatus:
+        """Its status, where a thread may have begun it and Trio has not heard of it yet."""
+        host = self._host
+        if self._status is WAITING and host is not None and host.has_begun():
+            # It may be over by now, if this is another thread than Trio's.
+            return RUNNING if self._status is WAITING else self._status
+        return self._status
 
     def _succeed(self, value: Any) -> None:
         """RUNNING → SUCCEEDED."""
@@ -363,9 +366,9 @@ class Call(Generic[T_co]):
         """Whether it cannot advance, unless its slot's holder does, or a slot comes free."""
         if self._series is not None:
             return self._series.in_vain()
-        self._look()
-        return self._status is WAITING or (
-            self._status is RUNNING and self._host is not None and self._host.holds_slot()
+        status = self._look()
+        return status is WAITING or (
+            status is RUNNING and self._host is not None and self._host.holds_slot()
         )
 
     # Telling others

@@ -120,10 +120,10 @@ class Feeder:
             self.nudged = False
             rows.prefetch()
             row: Any = END
-            if rows.unserved <= 0:
+            if rows.unserved <= 0 or not rows.grows:
                 if series.exhausted and not rows.queued:
                     break
-                if series.exhausted or not series.room():
+                if series.exhausted or not series.room() or not rows.grows:
                     await self._stall()
                     continue
                 if inputs.is_async:

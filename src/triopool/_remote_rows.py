@@ -168,6 +168,8 @@ class RemoteRows(Rows, abc.ABC):
             items = list(self.queue)
             self.queue.clear()
             looked = [call for index, _ in items if (call := self.looked.pop(index, None))]
+            for call in looked:
+                call.gone = True
         self.settled += len(items)
         for call in looked:
             if not call.task.ready():  # the link of another one may have killed it
@@ -202,14 +204,14 @@ class RemoteRows(Rows, abc.ABC):
             for index, value in results:
                 self.discarded.discard(index)
                 if (call := self.looked.pop(index, None)) is not None:
-                    call.task._look()
+                    call.task._launch(call)
                     call.task._succeed(value)
 
     def settle_failure(self, index: int, error: BaseException | None) -> None:
         """Take the error of a row; None if it ended with a cancellation and no other error."""
         call = self.looked.pop(index, None)
         if call is not None:
-            call.task._look()
+            call.task._launch(call)
         self.end(index, call, None if error is None else caught(error))
 
     def end(self, index: int, call: RowCall | None, failure: Failure | None) -> None:
@@ -225,8 +227,10 @@ class RemoteRows(Rows, abc.ABC):
 
     def lose(self, item: Item) -> None:
         """A row was left behind, so it is over."""
-        self.task_of(item)  # for its thread may ask later
-        self.end(item[0], self.looked[item[0]], None)
+        task = self.task_of(item)  # for its thread may ask later
+        call = self.looked[item[0]]
+        task._launch(call)
+        self.end(item[0], call, None)
 
     def forget(self, item: Item) -> None:
         """What was left behind is over."""
@@ -241,6 +245,7 @@ class RowCall:
     index: int
     task: Task[Any]
     taken_back: bool = attrs.field(default=False, init=False)  # in order to kill it
+    gone: bool = attrs.field(default=False, init=False)  # it will never begin
 
     def stop(self, reason: str, /) -> None:
         """Cancel the row, or settle it if it was taken back."""
@@ -255,6 +260,7 @@ class RowCall:
     def withdraw(self) -> bool:
         """Take the row back, if it has not begun."""
         self.taken_back = self.rows.take_back(self.index)
+        self.gone |= self.taken_back
         return self.taken_back
 
     def holds_slot(self) -> bool:
@@ -270,7 +276,7 @@ class RowCall:
 
     def has_begun(self) -> bool:
         """Whether it waits no more."""
-        return self.rows.has_begun(self.index)
+        return not self.gone and self.rows.has_begun(self.index)
 
     def is_of(self, block: Block, /) -> bool:
         """Whether it is a row of this pool."""

@@ -50,6 +50,11 @@ class Rows(abc.ABC):
         """How many of these no worker is on its way for; perhaps less than none."""
         return 0
 
+    @property
+    def grows(self) -> bool:
+        """Whether there may be one worker more."""
+        return True
+
     def pull(self) -> Any:
         """The next row, for the feeder."""
         return self.series.pull()

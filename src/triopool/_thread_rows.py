@@ -49,6 +49,8 @@ class ThreadRows(RemoteRows):
     drained: bool = attrs.field(default=False, init=False)  # a thread has seen the end of the input
     input_error: Exception | None = attrs.field(default=None, init=False)  # and how it ended
 
+    makes_do: bool = attrs.field(default=False, init=False)  # no further thread could be started
+
     # For the threads, and the same all the time
     context: Context = attrs.field(init=False)
     func: Callable[..., Any] | None = attrs.field(init=False)  # unless tasks have a `run`
@@ -95,7 +97,7 @@ class ThreadRows(RemoteRows):
                     value = copy().run(func, row)
                 else:
                     value = self._make(worker, row)
-                if type(value) is CoroutineType:
+                if type(cast("object", value)) is CoroutineType:
                     sync_value(value)
             except BaseException as error:
                 if self.halts_on_error:
@@ -141,18 +143,17 @@ class ThreadRows(RemoteRows):
                 return None
             worker.fresh = False
             item = worker.hand.give(self._take(worker.hand))
-            if item is not None and self.idle and (worker.hand.stock or self._has_more()):
-                self.idle.pop().wake(self)
-            return item
+            helper = self.idle.pop() if item is not None and self.idle else None
+            if helper is not None:
+                helper.wake(self)  # and comes back if there is nothing more
+        if worker.hand.stock and helper is None and worker.hand.reports():
+            self.crew.mailbox.post(worker)  # there may be slots for those in stock
+        return item
 
     def _may_claim(self, worker: ThreadWorker) -> bool:
         if self.halted or not worker.is_fit():
             return False
         return not self.pressed or worker.loan is not None or worker.fresh
-
-    def _has_more(self) -> bool:
-        """Whether there are rows that no thread has claimed."""
-        return len(self.queue) > 0 or self._may_pull()
 
     def _may_pull(self) -> bool:
         """Whether threads may pull another row."""
@@ -198,8 +199,14 @@ class ThreadRows(RemoteRows):
     def unserved(self) -> int:
         return self.queued - self.coming
 
+    @property
+    def grows(self) -> bool:
+        return not (self.makes_do and self.workers)
+
     def launch(self, row: Any) -> Worker:
         self.enqueue(row)
+        if not self.workers:
+            self.makes_do = False
         worker = self.crew.take()
         with self.lock:
             self.workers[worker] = None
@@ -222,9 +229,8 @@ class ThreadRows(RemoteRows):
 
     @enable_ki_protection
     def _pull_among_threads(self) -> None:
-        with self.lock:  # and numbered before a thread pulls the next one
-            if self._may_pull():
-                super().pull()
+        with self.lock:
+            self.queue.extend(self._pull(1))
         self._look_for_drained()
 
     @enable_ki_protection
@@ -306,8 +312,8 @@ class ThreadRows(RemoteRows):
 
     def fail_to_start(self, error: Exception) -> None:
         """There is one thread less for its rows."""
-        begun = any(cast("ThreadWorker", worker).begun for worker in self.workers)
-        if self.queue and not begun:
+        self.makes_do = any(cast("ThreadWorker", worker).begun for worker in self.workers)
+        if self.queue and not self.makes_do:
             self.series.fail_input(error)
             self.stop("no thread could be started")
 

@@ -127,14 +127,16 @@ class ThreadCrew(Crew):
             with self.lock:
                 errand = worker.errand
                 results, failures, resting = worker.hand.report()
-                if errand is not None and resting and not worker.hand.barred:
-                    errand.idle.append(worker)
             if errand is None:  # it was left behind
                 continue
             self.settle(errand, results, failures)
             errands[errand] = None
             if resting and worker.hand.barred:
                 self.threads.pop(worker, None)
+            elif resting:
+                # Not before: what is settled may end the errand of those who are idle.
+                with self.lock:
+                    errand.idle.append(worker)
         for errand in errands:
             self.guard(errand.review)
 

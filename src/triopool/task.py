@@ -111,14 +111,12 @@ class Task(Call[T_co]):
     @property
     def status(self) -> TaskStatus:
         """Where it stands, a `TaskStatus`."""
-        self._look()
-        return self._status
+        return self._look()
 
     @property
     def started(self) -> bool:
         """Whether it ever got a slot."""
-        self._look()
-        return self._started
+        return self._started or self._look() is TaskStatus.RUNNING
 
     def successful(self) -> bool:
         """Whether it returned a value.
