@@ -323,16 +323,16 @@ async def test_an_unlimited_pool_pulls_a_bounded_number_of_rows_at_once():
     pulled = []
 
     def rows():
-        for x in range(200):
+        for x in range(400):
             pulled.append(x)
             yield x
 
-    async with ThreadPool(trio.CapacityLimiter(100)) as pool:
+    async with ThreadPool(trio.CapacityLimiter(200)) as pool:
         results = pool.imap(double, rows())
         while not pulled:
             await trio.lowlevel.checkpoint()
-        assert len(pulled) <= 64 + 2
-        assert len([x async for x in results]) == 200
+        assert len(pulled) <= 2 * (64 + 2)  # in this pass of the loop, and maybe in the one before
+        assert len([x async for x in results]) == 400
 
 
 # Rule 9: memory
