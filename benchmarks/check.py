@@ -36,11 +36,12 @@ def peers_of(ratios):
 
 
 def record(path, ratios, rounds):
-    """Measure, and keep these ratios of this version of Python in the file."""
+    """Measure these ratios, and keep them in place of others of the same cases."""
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    rows = dict(load(path) or {}) if path.exists() else {}
+    before = (load(path) or {}) if path.exists() else {}
     now = medians(ratios, rounds)
-    rows.update(now)
+    cases = {ratio.point.case for ratio in ratios}
+    rows = {ratio: value for ratio, value in before.items() if ratio.point.case not in cases} | now
     kept[PYTHON] = {
         "about": machine(peers_of(rows)),
         "ratios": [{**asdict(ratio), "ratio": round(value, 4)} for ratio, value in rows.items()],
