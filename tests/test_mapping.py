@@ -718,6 +718,19 @@ async def test_killone_of_a_row_of_a_map_ends_the_map(autojump_clock, balanced):
         balanced(pool)
 
 
+async def test_an_error_that_several_rows_raise_is_not_named_beside_itself(autojump_clock):
+    error = ValueError("the same each time")
+
+    async def fail(x):
+        await trio.sleep(1)
+        raise error
+
+    async with Pool() as pool:
+        with pytest.raises(ValueError, match="the same") as caught:
+            await pool.map(fail, range(3))
+    assert not hasattr(caught.value, "__notes__")
+
+
 async def test_a_row_that_was_killed_before_its_first_line_never_runs():
     begun = []
 

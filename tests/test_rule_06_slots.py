@@ -687,3 +687,12 @@ async def test_a_queued_call_whose_slot_lives_on_in_a_row_leaves_the_next_queued
         assert [x async for x in kept[0]] == [1]
         await pool.join()
         balanced(pool)
+
+
+async def test_a_slot_may_come_before_the_timeout_of_start(autojump_clock, balanced):
+    async with Pool(1) as pool:
+        await pool.spawn(trio.sleep, 1)
+        task = Task(trio.sleep, 1)
+        await pool.start(task, timeout=5)
+        assert await task.join()
+        balanced(pool)

@@ -57,6 +57,7 @@ class TaskStatus(enum.Enum):
 
 UNSTARTED, WAITING, RUNNING = TaskStatus.UNSTARTED, TaskStatus.WAITING, TaskStatus.RUNNING
 SUCCEEDED, FAILED, KILLED = TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.KILLED
+NO_KWARGS: dict[str, Any] = {}  # one for all calls; nobody may change it
 OVER = (SUCCEEDED, FAILED, KILLED)  # to hash one of these would take longer
 
 
@@ -158,7 +159,7 @@ class Call(Generic[T_co]):
     ) -> None:
         self._func = func
         self._args = args
-        self._kwargs = kwargs
+        self._kwargs = kwargs or NO_KWARGS
         self._coro = None
         self._name = None
         self._status = UNSTARTED
@@ -249,7 +250,7 @@ class Call(Generic[T_co]):
         self._status = status
         self._func = self._host = self._slots = self._series = None
         self._args = ()
-        self._kwargs = {}
+        self._kwargs = NO_KWARGS
         if self._coro is not None:
             self._close_coro()
         try:

@@ -98,7 +98,6 @@ class TaskCrew(Crew):
             worker.job = job
             worker.name = name
             task = worker.trio_task
-            assert task is not None
             task.name = name
             task.context = copy_context() if context is None else context
             reschedule(task)
@@ -129,7 +128,6 @@ class TaskCrew(Crew):
         self.dismissed = True
         for worker in self.idle:
             worker.job = None
-            assert worker.trio_task is not None
             reschedule(worker.trio_task)
         self.idle.clear()
         for scope in self.stranded.values():

@@ -113,7 +113,7 @@ class Feeder:
         inputs = self.inputs
         pace = self.block._clerks.pace
         shy = inputs.direct and not rows.prefetches  # it begins with few workers
-        burst = 1 if shy else BUDGET  # how many rows it may launch in one pass of the loop
+        burst = 2 if shy else BUDGET  # how many rows it may launch in one pass of the loop
         launched = 0
         taken = series.taken
         while True:

@@ -40,18 +40,19 @@ def own_worker() -> Worker | None:
 
 def enclosing_workers() -> Iterator[Worker]:
     """The workers that the current Trio task is, or runs in a nursery below of, innermost first."""
-    task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
-    while task is not None:
+    task = trio.lowlevel.current_task()
+    nursery = task.parent_nursery
+    while nursery is not None:  # only the root task has none, and is no worker
         worker = WORKERS.get(task)
-        if worker is None:
+        if worker is None and nursery.parent_task.parent_nursery is None:
             worker = _caller(task)
             if worker is not None:
-                assert worker.trio_task is not None
-                task = worker.trio_task
+                nursery = worker.trio_task.parent_nursery
+                assert nursery is not None
         if worker is not None:
             yield worker
+        task = nursery.parent_task
         nursery = task.parent_nursery
-        task = None if nursery is None else nursery.parent_task
 
 
 def _caller(task: trio.lowlevel.Task) -> Worker | None:

@@ -19,6 +19,7 @@ from triopool.task import Task
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from triopool._series import Series
     from triopool._worker import Worker
 
 
@@ -131,12 +132,22 @@ class Members(Calls):
         reason: str | None = None,
     ) -> None:
         """Cancel every call without waiting for the end. See `kill`."""
+        self._kill_all(exception, reason)
+
+    @enable_ki_protection
+    def _kill_all(
+        self, exception: type[Exception] | Exception, reason: str | None
+    ) -> tuple[list[Task[Any]], list[Series[Any]]]:
+        """Cancel every call, and return what that concerns."""
         self._check(CLOSING)
         verdict = as_verdict(exception)
-        for task in [*self._line.calls, *self._background, *self._tasks(rows=False)]:
+        tasks = [*self._line.calls, *self._background, *self._tasks(rows=False)]
+        every_series = list(self._series)
+        for task in tasks:
             task.kill_nowait(TaskKilled if verdict is None else verdict, reason=reason)
-        for series in list(self._series):
+        for series in every_series:
             series.kill(verdict, reason)
+        return tasks, every_series
 
     @enable_ki_protection
     async def kill(
@@ -174,9 +185,7 @@ class Members(Calls):
         killed too (gevent issue 85).
         """
         check_timeout(timeout)
-        tasks = [*self._line.calls, *self._background, *self._tasks(rows=False)]
-        every_series = list(self._series)
-        self.kill_nowait(exception, reason=reason)
+        tasks, every_series = self._kill_all(exception, reason)
         waiting = list(enclosing_workers())
         around: list[Worker] = []  # these, and what waits for them, would wait for the caller
         while waiting:

@@ -217,7 +217,6 @@ class TaskRows(Rows):
                 # Calls that never checkpoint need no company; if others come, the feeder sees it.
                 return LEAVE if len(self.workers) > 1 else BREATHE
         task = worker.trio_task
-        assert task is not None
         if (task.context or series.context) and touched(task.context, series.context):
             task.context = series.context.copy()
             return RENEW
@@ -236,7 +235,6 @@ class TaskRows(Rows):
     def _row_returned(self, worker: Worker, value: object) -> int:
         """Take the result of a row. Returns how to go on."""
         trio_task = worker.trio_task
-        assert trio_task is not None
         worker.tidy = is_innermost(worker.mark, trio_task)
         if not worker.tidy and trio_task.child_nurseries:
             self._settle(worker, caught(nursery_left_open(self.series.name)))
@@ -251,7 +249,6 @@ class TaskRows(Rows):
     @enable_ki_protection
     def _row_failed(self, worker: Worker, error: BaseException) -> BaseException | None:
         """Take the error of a row. Returns what of it the worker must let go on."""
-        assert worker.trio_task is not None
         worker.tidy = is_innermost(worker.mark, worker.trio_task)
         cancelled, rest = sift(error)
         if rest is not None:

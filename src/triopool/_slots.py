@@ -15,7 +15,7 @@ from triopool._exceptions import PoolDeadlock
 from triopool._inside import enclosing_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -92,21 +92,23 @@ class Slots:
             pass
         else:
             return
-        await self.wait(seat, enclosing_workers())
+        await self.wait(seat, list(enclosing_workers()))
 
     @enable_ki_protection
-    async def wait(self, seat: object, workers: Iterable[Worker]) -> None:
+    async def wait(self, seat: object, workers: list[Worker]) -> None:
         """Wait in line for a slot. ``workers`` are those around the current Trio task."""
         self.waiting += 1
         self.queue.waiting += 1
         try:
             if self.queue.listeners:
                 self.queue.press()
-            with self.ticket(_always, workers):
-                if self.shared:
-                    await self._take_shared(seat)
-                else:
+            if self.shared:
+                await self._take_shared(seat)
+            elif workers:
+                with self.ticket(_always, workers):
                     await self.limiter.acquire_on_behalf_of(seat)
+            else:
+                await self.limiter.acquire_on_behalf_of(seat)
         finally:
             self.waiting -= 1
             self.queue.waiting -= 1
@@ -164,7 +166,7 @@ class Slots:
     # Deadlocks
 
     def ticket(
-        self, in_vain: Callable[[], bool], workers: Iterable[Worker] | None = None
+        self, in_vain: Callable[[], bool], workers: list[Worker] | None = None
     ) -> AbstractContextManager[None]:
         """What to wait in, for something that may need a slot of this pool.
 
@@ -173,9 +175,8 @@ class Slots:
         """
         if self.shared:
             return NO_TICKET
-        if workers is None:
-            workers = enclosing_workers()
-        members = [worker for worker in workers if worker.seat_in(self) is not None]
+        around = enclosing_workers() if workers is None else workers
+        members = [worker for worker in around if worker.seat_in(self) is not None]
         if not members or trio.current_effective_deadline() != math.inf:
             return NO_TICKET
         return Ticket(self, members, in_vain)

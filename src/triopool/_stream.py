@@ -129,7 +129,7 @@ class Stream(Series[T]):
         return 2 * (self.limit - self.taken + self.rows.running()) >= self.maxsize
 
     @enable_ki_protection
-    async def take(self, iterator: ResultIterator[T] | None) -> T:
+    async def take(self, iterator: ResultIterator[T]) -> T:
         """Wait for the next result. The iterator must not be dropped meanwhile."""
         self.touched = True
         item: Any = END

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 MAX_IDLE = 256
 
 
+_NONE_YET: Any = None
+
+
 class NurseryLeftOpen(Exception):
     """Ends a worker whose call left a nursery open. Trio will complain; the call failed already."""
 
@@ -67,7 +70,7 @@ class Worker:
     job: Job | None
     name: str
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
-    trio_task: trio.lowlevel.Task | None = None
+    trio_task: trio.lowlevel.Task = _NONE_YET
     mark: object | None = None  # for knowing whether a call has left a scope open
     tidy: bool = False  # it is known that this one did not
     hit: bool = False  # its scope is cancelled
@@ -133,7 +136,6 @@ class Worker:
         if self.hit or crew.dismissed or not crew.reuse or len(crew.idle) >= MAX_IDLE:
             return False
         task = self.trio_task
-        assert task is not None
         self.tidy = False
         task.name = crew.idle_name
         task.context = crew.context  # that of the last call may hold on to much
@@ -142,7 +144,6 @@ class Worker:
 
     def _cancelled_while_idle(self, _: RaiseCancelT) -> Abort:
         # No exception is needed to go home.
-        assert self.trio_task is not None
         self.crew.idle.pop(self, None)
         self.job = None
         reschedule(self.trio_task)
@@ -152,7 +153,6 @@ class Worker:
         # Trio lets no task end in peace that has a nursery open, so this one waits for the end of
         # the block. If an async generator is closed meanwhile that has the nursery in it, Trio
         # takes this task for the one that waits for the nursery's tasks.
-        assert self.trio_task is not None
         nurseries = self.trio_task.child_nurseries
         for nursery in nurseries:
             nursery.cancel_scope.cancel(reason="the call that opened this nursery has ended")
@@ -178,7 +178,6 @@ class Worker:
 
     def _leave(self) -> None:
         """The Trio task is about to end, maybe in the middle of anything."""
-        assert self.trio_task is not None
         del WORKERS[self.trio_task]
         self.crew.idle.pop(self, None)
         self.crew.stranded.pop(self, None)
@@ -236,7 +235,6 @@ class Worker:
         self.seat = seat
         block._members[self] = None
         task = self.trio_task
-        assert task is not None
         if task.context is not context:
             task.context = context
             await cancel_shielded_checkpoint()
@@ -256,7 +254,6 @@ class Worker:
         self.crew.block._vacate(self)
         self.task = None
         trio_task = self.trio_task
-        assert trio_task is not None
         tidy = is_innermost(self.mark, trio_task)
         if not tidy and trio_task.child_nurseries:
             task._fail(nursery_left_open(task.name))

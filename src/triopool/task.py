@@ -106,7 +106,7 @@ class Task(Call[T_co]):
     @property
     def kwargs(self) -> dict[str, Any]:
         """The keyword arguments, until the task is done."""
-        return self._kwargs
+        return {**self._kwargs}
 
     @property
     def status(self) -> TaskStatus:
