@@ -1581,13 +1581,15 @@ async def test_functions_arguments_and_results_are_let_go_at_once(how, no_gc):
 
     async with ThreadPool(1, abandon_on_cancel=how == "left behind") as pool, Gate() as gate:
         func, argument, named = Function(), Thing(), Thing()
-        refs = [weakref.ref(each) for each in (func, argument, named)]
+        variable = contextvars.ContextVar("variable")
+        token = variable.set(Thing())
+        refs = [weakref.ref(each) for each in (func, argument, named, variable.get())]
         if how == "apply":
             result = await pool.apply(func, (argument,), {"named": named})
         else:
-            start = pool.spawn_nowait
-            task = start(func, argument, named=named)
+            task = pool.spawn_nowait(func, argument, named=named)
             del func, argument, named
+            variable.reset(token)
             if how in ("killed", "left behind"):
                 await gate.until(1)
                 task.kill_nowait()
@@ -1600,6 +1602,9 @@ async def test_functions_arguments_and_results_are_let_go_at_once(how, no_gc):
                 result = Thing()
         refs.append(weakref.ref(result))
         func = argument = named = result = task = None
+        if how == "apply":
+            variable.reset(token)
+        del token
         await pool.join()
         while pool.limiter.borrowed_tokens:
             await trio.lowlevel.checkpoint()
@@ -1608,7 +1613,7 @@ async def test_functions_arguments_and_results_are_let_go_at_once(how, no_gc):
             if not any(ref() for ref in refs):
                 break
             await trio.to_thread.run_sync(threading.Event().wait, 0.001)
-        assert [ref() for ref in refs] == [None] * 4
+        assert [ref() for ref in refs] == [None] * 5
 
 
 async def test_a_pool_keeps_no_finished_call(no_gc):

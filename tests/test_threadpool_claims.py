@@ -3,6 +3,7 @@
 import itertools
 import math
 import threading
+import time
 
 import pytest
 import trio
@@ -294,3 +295,24 @@ async def test_what_is_withdrawn_never_seems_to_run():
             async for x in results:
                 assert x <= HELD
     assert seen == [(WAITING, False)]
+
+
+async def test_threads_that_rest_together_keep_no_slot_that_they_have_no_row_for():
+    async with ThreadPool(2) as pool, Gate() as gate, trio.open_nursery() as nursery:
+        results = pool.imap_unordered(gate.hold, range(20), maxsize=2)
+        nursery.start_soon(anext, results)
+        await gate.until(2)
+        gate.open(0, 1)
+        until_they_rest(pool)  # both before Trio hears of it
+        await gate.until(3)
+        await wait_all_tasks_blocked()
+        assert pool.free_count() == 1
+        assert await pool.apply(abs, (-1,)) == 1
+        gate.open()
+        await results.aclose()
+
+
+def until_they_rest(pool):
+    """Wait for all threads, without letting Trio's loop go on."""
+    while not all(worker.hand.resting for worker in pool._threads.threads):
+        time.sleep(1e-4)

@@ -231,8 +231,9 @@ class ThreadWorker(Worker):
     @enable_ki_protection
     def free(self) -> None:
         """The thread that was left behind has come to its end."""
-        assert self.lost is not None
-        errand, item = self.lost
+        lost, self.lost = self.lost, None  # for its context has this
+        assert lost is not None
+        errand, item = lost
         errand.forget(item)
         self.home.threads.pop(self, None)
         if self.seat is not None:
