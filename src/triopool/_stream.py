@@ -1,24 +1,16 @@
-"""What `imap` returns: an async iterator over results, and the queue that they wait in."""
+"""What `imap` returns: an async iterator over results that come through a memory channel."""
 
 from __future__ import annotations
 
 import warnings
-from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 import attrs
-import outcome
 import trio
 from trio.lowlevel import (
-    Abort,
     cancel_shielded_checkpoint,
     checkpoint_if_cancelled,
     enable_ki_protection,
-    reschedule,
-    wait_task_rescheduled,
-)
-from trio.lowlevel import (
-    current_task as current_trio_task,
 )
 
 from triopool._failures import Failure
@@ -31,8 +23,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from trio.lowlevel import RaiseCancelT
-
 
 T = TypeVar("T")
 
@@ -42,15 +32,16 @@ class Stream(Series[T]):
     """A series whose results go to a reader, one by one.
 
     With ``maxsize=n``, at most n rows are beyond the last result that was read: running, or done
-    and unread. A result that is handed to a reader who waits for it is read. What can be read next
-    is in `ready`; in an ordered stream what came too early waits in `early`.
+    and unread. A result that is handed to a reader who waits for it is read. The channel holds what
+    can be read next; in an ordered stream what came too early waits in `early`.
     """
 
     ordered: bool = attrs.field(kw_only=True)
     maxsize: float = attrs.field(kw_only=True)
-    ready: deque[Any] = attrs.field(factory=deque[Any])
-    # tasks that wait for a result
-    readers: dict[trio.lowlevel.Task, None] = attrs.field(factory=dict["trio.lowlevel.Task", None])
+    send: trio.MemorySendChannel[Any] = attrs.field(init=False)
+    receive: trio.MemoryReceiveChannel[Any] = attrs.field(init=False)
+    ready: int = 0  # results that the channel holds
+    readers: int = 0  # tasks that wait for one, or have just been woken
     next_index: int = 0  # of the row whose result an ordered stream sends next
     early: dict[int, Any] = attrs.field(factory=dict[int, Any])
     closed: bool = False
@@ -59,6 +50,8 @@ class Stream(Series[T]):
     def __attrs_post_init__(self) -> None:
         self.limit = self.maxsize  # and one more for each result that is read
         super().__attrs_post_init__()
+        # One more, for the input's error.
+        self.send, self.receive = trio.open_memory_channel[Any](self.maxsize + 1)
 
     # The side of the workers
 
@@ -84,17 +77,13 @@ class Stream(Series[T]):
             self.put(index, failure)
 
     def _deliver(self, item: Any) -> None:
-        if self.readers:
+        # Only the channel knows for certain: a reader may just have been cancelled.
+        if self.readers and self.send.statistics().tasks_waiting_receive:
             self.limit += 1
-            self._hand_over(item)
             self.feeder.wake()
         else:
-            self.ready.append(item)
-
-    def _hand_over(self, item: Any) -> None:
-        reader = next(iter(self.readers))
-        del self.readers[reader]
-        reschedule(reader, outcome.Value(item))
+            self.ready += 1
+        self.send.send_nowait(item)
 
     def finish(self) -> None:
         for index in sorted(self.early):
@@ -105,8 +94,7 @@ class Stream(Series[T]):
                 self._unread(last)
             else:
                 self._deliver(last)
-        while self.readers:
-            self._hand_over(END)
+        self.send.close()
         if self.closed:
             del self.block._series[self]
         else:
@@ -136,7 +124,8 @@ class Stream(Series[T]):
         try:
             await checkpoint_if_cancelled()
             if self.ready:
-                item = self.ready.popleft()
+                item = self.receive.receive_nowait()
+                self.ready -= 1
                 self.limit += 1
                 if self.feeder.stalled is not None and self.runs_low():
                     self.feeder.wake()
@@ -171,15 +160,14 @@ class Stream(Series[T]):
     async def _wait(self) -> Any:
         if self.room():
             self.feeder.wake()
-        task = current_trio_task()
-
-        def abort(_: RaiseCancelT) -> Abort:
-            del self.readers[task]
-            return Abort.SUCCEEDED
-
-        with self.slots.ticket(self.in_vain):
-            self.readers[task] = None
-            return await wait_task_rescheduled(abort)
+        self.readers += 1
+        try:
+            with self.slots.ticket(self.in_vain):
+                return await self.receive.receive()
+        except (trio.EndOfChannel, trio.ClosedResourceError):
+            return END
+        finally:
+            self.readers -= 1
 
     @enable_ki_protection
     def close(self, reason: str) -> None:
@@ -191,9 +179,9 @@ class Stream(Series[T]):
             self._unread(item)
         self.early.clear()
         while self.ready:
-            self._unread(self.ready.popleft())
-        while self.readers:
-            self._hand_over(END)
+            self._unread(self.receive.receive_nowait())
+            self.ready -= 1
+        self.receive.close()
         if self.over:
             del self.block._series[self]
             self.block._stir()
