@@ -38,6 +38,7 @@ class Stream(Series[T]):
 
     ordered: bool = attrs.field(kw_only=True)
     maxsize: float = attrs.field(kw_only=True)
+    limit: float = attrs.field(init=False)  # maxsize, and one more for each result that is read
     send: trio.MemorySendChannel[Any] = attrs.field(init=False)
     receive: trio.MemoryReceiveChannel[Any] = attrs.field(init=False)
     ready: int = 0  # results that the channel holds
@@ -48,7 +49,7 @@ class Stream(Series[T]):
     touched: bool = False  # somebody wanted to read
 
     def __attrs_post_init__(self) -> None:
-        self.limit = self.maxsize  # and one more for each result that is read
+        self.limit = self.maxsize
         super().__attrs_post_init__()
         # One more, for the input's error.
         self.send, self.receive = trio.open_memory_channel[Any](self.maxsize + 1)
