@@ -496,6 +496,32 @@ async def test_scope_with_a_deadline_that_a_row_left_open_does_not_hit_the_next_
         assert await pool.map(row, range(5)) == list(range(5))
 
 
+@pytest.mark.parametrize("fails", [False, True], ids=["returns", "fails"])
+async def test_scope_that_a_link_of_a_row_left_open_does_not_hit_the_next_row(fails: bool) -> None:
+    go_on = trio.Event()
+
+    async def row(x: int) -> int:
+        await (trio.lowlevel.checkpoint() if x else go_on.wait())
+        if fails and not x:
+            raise Oops
+        return x
+
+    def leave_open(_: object) -> None:
+        scope = trio.CancelScope()
+        scope.__enter__()
+        scope.cancel()
+
+    async with Pool(1) as pool:
+        results = pool.imap(row, [0, 1, 2], return_exceptions=True)
+        await wait_all_tasks_blocked()
+        (task,) = pool
+        task.link(leave_open)
+        go_on.set()
+        first, *others = [result async for result in results]
+    assert isinstance(first, Oops) if fails else first == 0
+    assert others == [1, 2]
+
+
 @every_reuse
 async def test_error_of_a_call_that_left_a_scope_open_is_its_error(reuse: bool) -> None:
     async with Pool(reuse_tasks=reuse) as pool:

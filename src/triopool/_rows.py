@@ -241,7 +241,8 @@ class TaskRows(Rows):
             return LEAVE
         if worker.task is not None:
             task, worker.task = worker.task, None
-            task._succeed(value)  # its links may raise
+            task._succeed(value)  # its links may raise, or leave a scope open
+            worker.tidy = is_innermost(worker.mark, trio_task)
         worker.row = END
         self.series.put(worker.index, value)
         return self._step(worker)
@@ -249,12 +250,12 @@ class TaskRows(Rows):
     @enable_ki_protection
     def _row_failed(self, worker: Worker, error: BaseException) -> BaseException | None:
         """Take the error of a row. Returns what of it the worker must let go on."""
-        worker.tidy = is_innermost(worker.mark, worker.trio_task)
         cancelled, rest = sift(error)
         if rest is not None:
             self._settle(worker, caught(rest))
         else:
             self._row_killed(worker)
+        worker.tidy = is_innermost(worker.mark, worker.trio_task)
         return worker.goes_on(error, cancelled, rest)
 
     def _row_killed(self, worker: Worker) -> None:
