@@ -312,7 +312,69 @@ async def test_threads_that_rest_together_keep_no_slot_that_they_have_no_row_for
         await results.aclose()
 
 
-def until_they_rest(pool):
-    """Wait for all threads, without letting Trio's loop go on."""
-    while not all(worker.hand.resting for worker in pool._threads.threads):
+def until(condition):
+    """Wait for threads, without letting Trio's loop go on."""
+    while not condition():
         time.sleep(1e-4)
+
+
+def until_they_rest(pool):
+    until(lambda: all(worker.hand.resting for worker in pool._threads.threads))
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["apart", "in one report"])
+async def test_no_error_of_the_input_is_lost_beside_one_of_a_row(together):
+    numbers = dict.fromkeys(range(50))
+
+    def make(x):
+        gate.hold(x)
+        if x == 0:
+            raise KeyError("row")
+        numbers["another"] = None
+        return x
+
+    async with ThreadPool(2) as pool, Gate() as gate:
+        task = pool.map_async(make, numbers)
+        await gate.until(2)
+        series = task._series
+        gate.open(1)
+        if together:
+            until(lambda: series.rows.drained)  # its thread has seen the change
+            gate.open(0)
+            until_they_rest(pool)
+        else:
+            while series.input_failure is None:
+                await trio.lowlevel.checkpoint()
+            gate.open(0)
+        with pytest.raises((KeyError, RuntimeError)) as info:
+            await task
+    errors = [str(info.value), *info.value.__notes__]
+    assert sorted("changed size" in error for error in errors) == [False, True]
+
+
+async def test_a_look_at_a_row_whose_map_is_over_finds_nothing():
+    async with ThreadPool(1) as pool, Gate() as gate:
+        results = pool.imap(gate.hold, [1])
+        await gate.until(1)
+        (task,) = pool
+        host = task._host
+        assert host.is_of(pool)
+        gate.open()
+        assert [x async for x in results] == [1]
+        assert task not in pool
+        host.is_of(pool)  # as another thread may ask that is late
+
+
+async def test_a_map_whose_only_thread_makes_a_discarded_row_grows_again():
+    async with ThreadPool(2) as pool, Gate() as gate:
+        results = pool.imap_unordered(gate.hold, [0, 1, 2])
+        await gate.until(2)
+        rows = results._stream.rows
+        rows.makes_do = True
+        assert not rows.grows
+        for task in list(pool):
+            pool.discard(task)
+        assert rows.grows
+        await gate.until(3)
+        gate.open()
+        assert sorted([x async for x in results]) == [0, 1, 2]

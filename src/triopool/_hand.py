@@ -18,12 +18,14 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import attrs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+T = TypeVar("T")
 
 # A row of a map, and its number. A single call is a row with the number 0.
 Item: TypeAlias = tuple[int, Any]
@@ -122,8 +124,8 @@ class Hand:
         """Take what became of the calls, and whether the thread rests now."""
         self.reported = False  # before looking, or what comes in between would not be announced
         resting, self.resting = self.resting, False
-        results = [self.results.popleft() for _ in range(len(self.results))]
-        failures = [self.failures.popleft() for _ in range(len(self.failures))]
+        results = drained(self.results)
+        failures = drained(self.failures)
         self.heard = self._newest(results, failures)
         return results, failures, resting
 
@@ -131,3 +133,13 @@ class Hand:
         """The thread gets something else to do, of which nothing is known."""
         self.heard = -1, -1
         self.claimed_at = 0.0
+
+
+def drained(items: deque[T]) -> list[T]:
+    """Take out all that there is, while somebody else may add more."""
+    taken: list[T] = []
+    try:
+        while True:
+            taken.append(items.popleft())
+    except IndexError:
+        return taken

@@ -40,6 +40,7 @@ class RemoteRows(Rows, abc.ABC):
     no task unless somebody looks at it.
     """
 
+    block: Block = attrs.field(init=False)
     lock: RLock = attrs.field(init=False)  # that of the crew
     # Under it:
     queue: deque[Item] = attrs.field(factory=deque["Item"], init=False)
@@ -81,9 +82,9 @@ class RemoteRows(Rows, abc.ABC):
     def running(self) -> int:
         return self.series.taken - self.settled if self.workers or self.queue else 0
 
-    def counted(self) -> int:
-        """How many of those that run count in the pool's ``len``."""
-        return self.running() - len(self.discarded)
+    def counted(self, taken: int) -> int:
+        """How many of so many that were pulled count in the pool's ``len``, from any thread."""
+        return max(0, taken - self.settled - len(self.discarded))
 
     @enable_ki_protection
     def tasks(self) -> list[Task[Any]]:
@@ -280,5 +281,4 @@ class RowCall:
 
     def is_of(self, block: Block, /) -> bool:
         """Whether it is a row of this pool."""
-        rows = self.rows
-        return self.index not in rows.discarded and rows.series.block is block
+        return self.index not in self.rows.discarded and self.rows.block is block

@@ -61,6 +61,7 @@ class ThreadRows(RemoteRows):
 
     def __attrs_post_init__(self) -> None:
         series = self.series
+        self.block = series.block
         self.lock = self.crew.lock
         self.context = series.context
         self.func = None
@@ -201,7 +202,8 @@ class ThreadRows(RemoteRows):
 
     @property
     def grows(self) -> bool:
-        return not (self.makes_do and self.workers)
+        makers = any(cast("ThreadWorker", worker).is_fit() for worker in self.workers)
+        return not (self.makes_do and makers)
 
     def launch(self, row: Any) -> Worker:
         self.enqueue(row)
@@ -258,6 +260,7 @@ class ThreadRows(RemoteRows):
     def leave(self, worker: Worker) -> None:
         with self.lock:
             del self.workers[worker]
+        self._look_for_drained()
         self.series.feeder.wake()
         self.series.look_for_end()
 
@@ -346,10 +349,11 @@ class ThreadRows(RemoteRows):
 
     def _look_for_drained(self) -> None:
         """If a thread has come to the end of the input, let the series know."""
-        if self.drained and not self.series.exhausted:
+        if self.drained:
             self.series.exhausted = True
-            if self.input_error is not None:
-                self.series.fail_input(self.input_error)
+        if self.input_error is not None:
+            error, self.input_error = self.input_error, None
+            self.series.fail_input(error)
 
     def _pop_idle(self) -> ThreadWorker | None:
         with self.lock:

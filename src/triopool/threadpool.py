@@ -95,7 +95,9 @@ class ThreadPool(SyncCalls):
         """How many calls are not over, those included that wait for a slot or a thread."""
         # Other threads may look, too, so these are copies.
         own = sum(worker.series is None for worker in list(self._members))
-        rows = sum(cast("ThreadRows", series.rows).counted() for series in list(self._series))
+        rows = sum(
+            cast("ThreadRows", series.rows).counted(series.taken) for series in list(self._series)
+        )
         return own + rows + len(self._line.calls) + len(self._added)
 
     def __bool__(self) -> bool:
