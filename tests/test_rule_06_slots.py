@@ -696,3 +696,42 @@ async def test_a_slot_may_come_before_the_timeout_of_start(autojump_clock, balan
         await pool.start(task, timeout=5)
         assert await task.join()
         balanced(pool)
+
+
+@pytest.mark.parametrize("attempt", range(30))  # Trio shuffles
+async def test_spawners_are_served_in_order_while_a_map_gets_in_line(attempt):
+    order = []
+
+    async def call(x):
+        order.append(x)
+
+    async with Pool(1) as pool:
+        blocker = await pool.spawn(trio.sleep_forever)
+        async with trio.open_nursery() as nursery:
+            results = pool.imap(call, [-1, -2])
+            for x in range(4):
+                nursery.start_soon(pool.spawn, call, x)
+                await trio.lowlevel.checkpoint()
+            await wait_all_tasks_blocked()
+            blocker.kill_nowait()
+            assert [result async for result in results] == [None, None]
+    assert [x for x in order if x >= 0] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("attempt", range(10))  # Trio shuffles
+async def test_a_spawn_that_is_cancelled_in_the_line_holds_up_nobody(attempt, balanced):
+    async def call(x=None):
+        return x
+
+    async with Pool(1) as pool:
+        with trio.CancelScope() as scope:
+            results = pool.imap(call, [1, 2])
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pool.spawn, call)
+                nursery.start_soon(pool.wait_available)
+                scope.cancel()
+        task = await pool.spawn(call, 3)
+        assert await task == 3
+        assert [result async for result in results] == [1, 2]
+        await pool.join()
+        balanced(pool)

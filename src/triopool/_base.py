@@ -82,7 +82,7 @@ class BasePool(Maps):
         """
         self._check(CLOSING)
         check_timeout(timeout)
-        if self._line:
+        if self._line.asked:
             await self._line.after_all()
         await checkpoint()
         seat = object()

@@ -161,8 +161,7 @@ class Calls(Block):
     def _take_slot_nowait(self, seat: object) -> bool:
         """Take a slot, if there is one that nobody waits for or has asked for."""
         limiter = self._slots.limiter
-        asked = self._line.asked
-        if asked and limiter.available_tokens <= len(asked):
+        if self._line.asked and limiter.available_tokens <= len(self._line):
             return False
         try:
             limiter.acquire_on_behalf_of_nowait(seat)

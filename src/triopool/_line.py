@@ -17,33 +17,43 @@ if TYPE_CHECKING:
 
 
 @attrs.define(eq=False)
+class Latecomers:
+    """Those who found somebody in the line, all in the same pass of the loop."""
+
+    count: int = 0
+
+
+@attrs.define(eq=False)
 class Line:
     """Those who wait for a slot in Trio tasks of the crew, which begin to do so one pass late.
 
     Whoever waits in his own Trio task is in the limiter's queue at once. But a queued call, and a
     feeder, get there in the first step of their workers, and Trio shuffles those. So they ask here
-    first, and get in line in this order. Queued calls are served in the order of asking, whichever
-    of their workers gets a slot first.
+    first, and get in line in this order; and so does whoever comes while one of them is here, with
+    all who come in the same pass. Queued calls are served in the order of asking, whichever of
+    their workers gets a slot first.
     """
 
     # Calls that have no slot, each with the worker that waits and the context that it is to run in.
     calls: dict[Task[Any], tuple[Worker, Context]] = attrs.field(
         init=False, factory=dict["Task[Any]", "tuple[Worker, Context]"]
     )
-    # Workers of such calls, and feeders, that are not in the limiter's queue yet.
-    asked: dict[Worker | Feeder, None] = attrs.field(
-        init=False, factory=dict["Worker | Feeder", None]
+    # Workers of such calls, feeders, and latecomers that are not in the limiter's queue yet.
+    asked: dict[Worker | Feeder | Latecomers, None] = attrs.field(
+        init=False, factory=dict["Worker | Feeder | Latecomers", None]
     )
 
-    _feeders: int = attrs.field(init=False, default=0)  # how many of these are feeders
+    _others: int = attrs.field(init=False, default=0)  # how many of these are no workers
+    _latest: Latecomers | None = attrs.field(init=False, default=None)  # those of this pass
 
     def __len__(self) -> int:
-        return len(self.asked)
+        """How many want a slot."""
+        return sum(who.count if isinstance(who, Latecomers) else 1 for who in self.asked)
 
-    def ask(self, feeder: Feeder) -> None:
+    def ask(self, who: Feeder | Latecomers) -> None:
         """Come to the end of the line."""
-        self.asked[feeder] = None
-        self._feeders += 1
+        self.asked[who] = None
+        self._others += 1
 
     def enqueue(self, task: Task[Any], worker: Worker, context: Context) -> None:
         """Come to the end of the line with a call."""
@@ -52,10 +62,10 @@ class Line:
 
     async def up(self, who: Worker | Feeder) -> None:
         """Let those get into the limiter's queue who asked before; if none did, no checkpoint."""
-        while self._feeders and who in self.asked and (first := self._first()) is not who:
+        while self._others and who in self.asked and (first := self._first()) is not who:
             if isinstance(who, Worker) and isinstance(first, Worker):
                 # Calls are served in their own order, so their workers may change places.
-                places: list[Worker | Feeder] = list(self.asked)
+                places: list[Worker | Feeder | Latecomers] = list(self.asked)
                 places[places.index(who)] = first
                 places[0] = who
                 self.asked = dict.fromkeys(places)
@@ -63,14 +73,14 @@ class Line:
             await checkpoint()
         self.drop(who)
 
-    def _first(self) -> Worker | Feeder:
+    def _first(self) -> Worker | Feeder | Latecomers:
         return next(iter(self.asked))
 
-    def drop(self, who: Worker | Feeder) -> None:
+    def drop(self, who: Worker | Feeder | Latecomers) -> None:
         """It is in the limiter's queue, or wants nothing any more."""
         if who in self.asked:
             del self.asked[who]
-            self._feeders -= not isinstance(who, Worker)
+            self._others -= not isinstance(who, Worker)
 
     def leave(self, worker: Worker, task: Task[Any]) -> None:
         """A call has got its slot, or wants none any more."""
@@ -78,10 +88,28 @@ class Line:
         self.drop(worker)
 
     async def after_all(self) -> None:
-        """Let everyone get into the limiter's queue who has asked by now; there is someone."""
-        last = next(reversed(self.asked))
-        while last in self.asked:
-            await checkpoint()
+        """Let everyone get into the limiter's queue who has asked by now; there is someone.
+
+        The caller is to get into it at once then.
+        """
+        group = self._latest
+        if group is None:
+            group = self._latest = Latecomers()
+            self.ask(group)
+        group.count += 1
+        try:
+            while True:
+                try:
+                    await checkpoint()
+                finally:
+                    if self._latest is group:
+                        self._latest = None  # that pass is over
+                if self._first() is group:
+                    return
+        finally:
+            group.count -= 1
+            if not group.count:
+                self.drop(group)
 
     def next(self, worker: Worker) -> Context:
         """Give the call that waited longest to a worker with a slot, and its own to another."""
