@@ -108,9 +108,10 @@ def tests(session: nox.Session) -> None:
     """Run the tests on each Python, then `coverage`; arguments after `--` are pytest's."""
     session.install("-e", ".", *requirements("tests"))
     data = coverage_dir(session.cache_dir) / ".coverage"
-    session.run(
-        "coverage", "run", "-m", "pytest", *session.posargs, env={"COVERAGE_FILE": str(data)}
-    )
+    # The benchmark takes its time, and is the same on each.
+    once = () if session.python == PYTHONS[0] else ("--ignore=tests/test_benchmarks.py",)
+    arguments = session.posargs or once
+    session.run("coverage", "run", "-m", "pytest", *arguments, env={"COVERAGE_FILE": str(data)})
     session.notify("coverage")
 
 
