@@ -56,3 +56,29 @@ def test_a_program_loads_only_what_it_uses():
     loaded = run(program.format("triopool.Pool"))
     assert "triopool.pool" in loaded
     assert not {"triopool.threadpool", "triopool._threads", "triopool.greenpool"} & {*loaded}
+
+
+def test_several_threads_may_ask_for_their_first_names_at_once():
+    program = """
+import threading
+import triopool
+
+names = ["Pool", "GreenPool", "ThreadPool", "wait", "imap"]
+barrier = threading.Barrier(len(names))
+found = []
+
+
+def ask(name):
+    barrier.wait()
+    found.append(getattr(triopool, name).__name__)
+
+
+threads = [threading.Thread(target=ask, args=[name]) for name in names]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(*found)
+"""
+    for _ in range(5):
+        assert sorted(run(program)) == sorted(["Pool", "GreenPool", "ThreadPool", "wait", "imap"])

@@ -337,6 +337,43 @@ async def test_kill_takes_all_that_wait_for_a_slot(balanced: Callable[[Group], N
         assert await pool.apply(noop, (1,)) == 1
 
 
+@pytest.mark.parametrize("use", ["spawn", "apply"])
+async def test_call_that_is_killed_while_it_waits_in_spawn_or_apply_never_runs(
+    use: str, balanced: Callable[[Group], None]
+) -> None:
+    made: list[Task[Any]] = []
+    ran: list[object] = []
+    spawned: list[Task[Any]] = []
+
+    class Known(Task[Any]):
+        def __init__(self, func: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> None:
+            super().__init__(func, *args, **kwargs)
+            made.append(self)
+
+    async def call() -> None:
+        ran.append(None)
+
+    async def ask(pool: Pool) -> None:
+        if use == "spawn":
+            spawned.append(await pool.spawn(call))
+        else:
+            with pytest.raises(KeyError):
+                await pool.apply(call)
+
+    async with Pool(1) as pool:
+        blocker = pool.apply_async(trio.sleep_forever)
+        pool.task_class = Known
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, pool)
+            await wait_all_tasks_blocked()
+            made[0].kill_nowait(KeyError)
+            blocker.kill_nowait()
+        assert [task.status for task in spawned] == [TaskStatus.KILLED] * (use == "spawn")
+        assert ran == []
+        await pool.join()
+        balanced(pool)
+
+
 async def test_kill_of_one_that_waits_in_line_leaves_the_others_their_turn() -> None:
     order: list[int] = []
 

@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import trio  # noqa: F401  # at once, for its modules import each other, which threads may not do
+
 if TYPE_CHECKING:
     from triopool._exceptions import PoolDeadlock, PoolFull, TaskKilled
     from triopool._oneshot import imap, imap_unordered, map

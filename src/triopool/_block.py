@@ -18,6 +18,7 @@ from trio.lowlevel import (
     current_task as current_trio_task,
 )
 
+from triopool._call import OVER
 from triopool._crew import TaskCrew
 from triopool._failures import bare_cancelled, is_in, shown, sift
 from triopool._inside import enclosing_workers
@@ -307,7 +308,12 @@ class Block:
         self, task: Task[Any], seat: object | None = None, context: Context | None = None
     ) -> None:
         """Hand a call that has a slot to a worker; if nothing else is, the task is its seat."""
-        worker = self._crew.begin(task, task if seat is None else seat, context)
+        if seat is None:
+            seat = task
+        if task._status in OVER:  # somebody killed it while it waited
+            self._slots.release(seat)
+            return
+        worker = self._crew.begin(task, seat, context)
         self._members[worker] = None
         self._engage(worker)
         task._launch(worker)

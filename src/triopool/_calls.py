@@ -84,10 +84,7 @@ class Calls(Block):
                 if not task.ready():
                     task._unqueue()
                 raise
-            if task.ready():
-                self._slots.release(task)
-            else:
-                self._begin(task)
+            self._begin(task)
 
     async def _apply(self, func: Callable[..., Any], args: Any, kwds: Any) -> Any:
         """Run a call that ends with its caller, in place if that is a member."""
