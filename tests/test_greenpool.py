@@ -394,3 +394,37 @@ async def test_on_error_is_as_in_any_pool(on_error, caplog):
             async with GreenPool(on_error=on_error) as pool:
                 await pool.spawn_n(fail)
                 await trio.sleep_forever()
+
+
+async def test_a_call_in_place_that_is_killed_before_it_begins_never_runs():
+    made = []
+    ran = []
+
+    class Known(GreenThread):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    async def inner():
+        ran.append(None)
+
+    async def killer():
+        while len(made) < 2:
+            await trio.lowlevel.checkpoint()
+        made[1].kill_nowait()
+
+    async def outer():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(killer)
+            await trio.lowlevel.checkpoint()
+            task = await pool.spawn(inner)
+        return task.status
+
+    for _ in range(20):  # Trio shuffles
+        made.clear()
+        async with GreenPool(1) as pool:
+            pool.task_class = Known
+            task = await pool.spawn(outer)
+            assert await task in (TaskStatus.KILLED, TaskStatus.SUCCEEDED)
+            assert len(ran) == (task.value is TaskStatus.SUCCEEDED)
+            ran.clear()

@@ -698,8 +698,23 @@ async def test_a_slot_may_come_before_the_timeout_of_start(autojump_clock, balan
         balanced(pool)
 
 
-@pytest.mark.parametrize("attempt", range(30))  # Trio shuffles
-async def test_spawners_are_served_in_order_while_a_map_gets_in_line(attempt):
+async def start(pool, func, x):
+    await pool.start(Task(func, x))
+
+
+WAYS = {
+    "spawn": lambda pool, func, x: pool.spawn(func, x),
+    "apply": lambda pool, func, x: pool.apply(func, (x,)),
+    "start": start,
+}
+
+
+@pytest.mark.parametrize("attempt", range(20))  # Trio shuffles
+@pytest.mark.parametrize("while_map_begins", [False, True], ids=["", "while a map gets in line"])
+@pytest.mark.parametrize("first", WAYS.values(), ids=WAYS)
+async def test_whoever_asks_a_pass_of_the_loop_before_another_is_served_before(
+    first, while_map_begins, attempt, balanced
+):
     order = []
 
     async def call(x):
@@ -708,13 +723,16 @@ async def test_spawners_are_served_in_order_while_a_map_gets_in_line(attempt):
     async with Pool(1) as pool:
         blocker = await pool.spawn(trio.sleep_forever)
         async with trio.open_nursery() as nursery:
-            results = pool.imap(call, [-1, -2])
-            for x in range(4):
-                nursery.start_soon(pool.spawn, call, x)
+            if while_map_begins:
+                nursery.start_soon(pool.map, call, [-1, -2])
+            await trio.lowlevel.checkpoint()
+            for x, way in enumerate([first, WAYS["spawn"], first, WAYS["apply"]]):
+                nursery.start_soon(way, pool, call, x)
                 await trio.lowlevel.checkpoint()
             await wait_all_tasks_blocked()
             blocker.kill_nowait()
-            assert [result async for result in results] == [None, None]
+        await pool.join()
+        balanced(pool)
     assert [x for x in order if x >= 0] == [0, 1, 2, 3]
 
 

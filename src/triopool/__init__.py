@@ -3,7 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import trio  # noqa: F401  # at once, for its modules import each other, which threads may not do
+# At once, for its modules import each other, which several threads may not do at the same time.
+import_module("trio")
 
 if TYPE_CHECKING:
     from triopool._exceptions import PoolDeadlock, PoolFull, TaskKilled

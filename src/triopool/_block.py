@@ -20,13 +20,13 @@ from trio.lowlevel import (
 
 from triopool._call import OVER
 from triopool._crew import TaskCrew
-from triopool._failures import bare_cancelled, is_in, shown, sift
+from triopool._failures import shown, sift
 from triopool._inside import enclosing_workers
+from triopool._leaving import compose
 from triopool._ledger import Ledger
 from triopool._line import Line
 from triopool._refusals import check_in_trio, elsewhere, unusable
 from triopool._timeouts import check_timeout
-from triopool._worker import NurseryLeftOpen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,7 +195,7 @@ class Block:
             self._sweep()
             del error
         try:
-            return self._compose(exc, aside, raised)
+            return compose(self._ledger, self._label, exc, aside, raised)
         finally:
             del exc, aside, raised
 
@@ -218,39 +218,6 @@ class Block:
             series.stop("the block of the pool was left")
         for series in every_series:
             series.close("the block of the pool was left")
-
-    def _compose(
-        self,
-        exc: BaseException | None,
-        aside: BaseException | None,
-        raised: tuple[BaseException, ...],
-    ) -> BaseException | None:
-        """Make one exception, or none, of what left the block, and what nobody saw."""
-        cancelled: BaseException | None = None
-        others = [] if aside is None else [aside]
-        for error in raised:
-            if isinstance(error.__context__, NurseryLeftOpen):
-                continue
-            was_cancelled, rest = sift(error)
-            if was_cancelled and not isinstance(cancelled, trio.Cancelled):
-                cancelled = error
-            if rest is not None and not is_in(rest, others):
-                others.append(rest)
-        if cancelled is not None:
-            others.append(exc if isinstance(exc, trio.Cancelled) else bare_cancelled(cancelled))
-        self._ledger.closed = True
-        unseen = [error for error in self._ledger.drain() if not is_in(error, others)]
-        try:
-            if not unseen:
-                if len(others) < 2:
-                    return others[0] if others else None
-                return BaseExceptionGroup(f"errors in {self._label}", others)
-            message = self._ledger.message(len(unseen))
-            if others:
-                message += f", and {len(others)} other{'s' * (len(others) != 1)}"
-            return BaseExceptionGroup(message, [*others, *unseen])
-        finally:
-            del exc, aside, raised, cancelled, others, unseen
 
     def _sweep(self) -> None:
         """Nothing runs any more: close everything, and let everyone go who waits for something."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import inspect
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import attrs
 import trio
@@ -34,11 +34,10 @@ if TYPE_CHECKING:
 
     from trio.lowlevel import RaiseCancelT
 
-    from triopool._block import Block
+    from triopool._host import Host
     from triopool._ledger import Ledger
     from triopool._map import Map
     from triopool._slots import Slots
-    from triopool._worker import Worker
     from triopool.task import Task
 
 T_co = TypeVar("T_co", covariant=True)
@@ -59,63 +58,6 @@ UNSTARTED, WAITING, RUNNING = TaskStatus.UNSTARTED, TaskStatus.WAITING, TaskStat
 SUCCEEDED, FAILED, KILLED = TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.KILLED
 NO_KWARGS: dict[str, Any] = {}  # one for all calls; nobody may change it
 OVER = (SUCCEEDED, FAILED, KILLED)  # to hash one of these would take longer
-
-
-class Host(Protocol):
-    """Whatever runs a call, or waits for a slot on behalf of one."""
-
-    def stop(self, reason: str, /) -> None:
-        """End the call, or the wait."""
-
-    def withdraw(self) -> bool:
-        """Take the call back, if it has not begun; whether that is so."""
-        ...
-
-    def has_begun(self) -> bool:
-        """Whether the call is past waiting, though nobody has told its task."""
-        ...
-
-    def holds_slot(self) -> bool:
-        """Whether it needs no slot any more, for it has one, be it another's."""
-        ...
-
-    def unseat(self) -> Worker | None:
-        """The worker that runs it on a slot of its own, if one does. It is to give that up."""
-        ...
-
-    def is_of(self, block: Block, /) -> bool:
-        """Whether it is something that the pool itself runs."""
-        ...
-
-
-@attrs.define(eq=False)
-class ScopeHost:
-    """A call that runs, or waits for its slot, inside of a cancel scope in its caller's task."""
-
-    scope: trio.CancelScope
-
-    def stop(self, reason: str, /) -> None:
-        """Cancel it."""
-        self.scope.cancel(reason=reason)
-
-    def withdraw(self) -> bool:
-        """What has begun is known to the call itself."""
-        return True
-
-    def has_begun(self) -> bool:
-        """Its task is told."""
-        return False
-
-    def holds_slot(self) -> bool:
-        """A call in place is on the slot of its caller."""
-        return True
-
-    def unseat(self) -> None:
-        """It has no slot of its own."""
-
-    def is_of(self, _: Block, /) -> bool:
-        """It is its caller's."""
-        return False
 
 
 @attrs.define(eq=False, repr=False, init=False, match_args=False, getstate_setstate=False)

@@ -9,7 +9,6 @@ import trio
 from trio.lowlevel import (
     Abort,
     cancel_shielded_checkpoint,
-    checkpoint,
     checkpoint_if_cancelled,
     enable_ki_protection,
     wait_task_rescheduled,
@@ -19,10 +18,11 @@ from trio.lowlevel import (
 )
 
 from triopool._block import Block
-from triopool._call import KILLED, ScopeHost
+from triopool._call import KILLED
 from triopool._crew import CALL, QUEUED_CALL
 from triopool._exceptions import PoolFull
 from triopool._functions import arguments, call_back, check_callback
+from triopool._host import ScopeHost
 from triopool._in_place import run_in_place
 from triopool._inside import enclosing_workers, own_worker
 from triopool._timeouts import check_timeout
@@ -77,7 +77,6 @@ class Calls(Block):
         with trio.CancelScope() as scope:
             task._queue(self._slots, ScopeHost(scope))
             try:
-                await checkpoint()
                 self._let_go(task)
                 await self._take_slot(task, blocking, timeout)
             except BaseException:
@@ -141,6 +140,7 @@ class Calls(Block):
     async def _start(self, task: Task[Any]) -> None:
         """Wait for a slot, and begin a call in it."""
         try:
+            # `_take_slot`, written out: this is most of what a spawn costs.
             await checkpoint_if_cancelled()
             if self._take_slot_nowait(task):
                 await cancel_shielded_checkpoint()
@@ -169,20 +169,31 @@ class Calls(Block):
     async def _take_slot(
         self, seat: object, blocking: bool = True, timeout: float | None = None
     ) -> None:
-        """Take a slot, waiting for it if need be; if not, this is no checkpoint."""
+        """Take a slot, waiting for it if need be."""
+        await checkpoint_if_cancelled()
+        if self._take_slot_nowait(seat):
+            await cancel_shielded_checkpoint()
+        elif not blocking:
+            await self._try_in_turn(seat)
+        elif timeout is None:
+            await self._wait_for_slot(seat)
+        else:
+            with trio.move_on_after(timeout) as scope:
+                await self._wait_for_slot(seat)
+            if scope.cancelled_caught:
+                raise self._full()
+        self._check_slot(seat)
+
+    async def _try_in_turn(self, seat: object) -> None:
+        """Take a slot if those who have asked before leave one."""
         if self._line.asked:
             await self._line.after_all()
-        if not self._take_slot_nowait(seat):
-            if not blocking:
-                raise self._full()
-            if timeout is None:
-                await self._wait_for_slot(seat)
-            else:
-                with trio.move_on_after(timeout) as scope:
-                    await self._wait_for_slot(seat)
-                if scope.cancelled_caught:
-                    raise self._full()
-        self._check_slot(seat)
+        else:
+            await cancel_shielded_checkpoint()
+        try:
+            self._slots.limiter.acquire_on_behalf_of_nowait(seat)
+        except trio.WouldBlock:
+            raise self._full() from None
 
     async def _wait_for_slot(self, seat: object) -> None:
         """Wait in line for a slot, where there was none a moment ago."""
@@ -250,7 +261,9 @@ class Calls(Block):
         """Run a call that ends with its caller."""
         try:
             await checkpoint_if_cancelled()
-            await self._take_slot(task)
+            if not self._take_slot_nowait(task):  # this is no checkpoint, for it waits anyway
+                await self._wait_for_slot(task)
+            self._check_slot(task)
         except BaseException:
             task._die()
             raise

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint, enable_ki_protection
 
-from triopool._call import ScopeHost
 from triopool._failures import bare_cancelled, sift
+from triopool._host import ScopeHost
 from triopool._worker import nursery_left_open
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 @enable_ki_protection
 async def run_in_place(task: Task[Any], member: Worker, *, takes_error: bool) -> None:
     """Run a call in the Trio task of a member, in a context and a cancel scope of its own."""
+    if task.ready():  # somebody has killed it meanwhile
+        await checkpoint()
+        return
     trio_task = trio.lowlevel.current_task()
     context = trio_task.context
     trio_task.context = copy_context()  # from the next step on

@@ -44,21 +44,24 @@ class Line:
     )
 
     _others: int = attrs.field(init=False, default=0)  # how many of these are no workers
+    _wanted: int = attrs.field(init=False, default=0)  # how many slots they want
     _latest: Latecomers | None = attrs.field(init=False, default=None)  # those of this pass
 
     def __len__(self) -> int:
         """How many want a slot."""
-        return sum(who.count if isinstance(who, Latecomers) else 1 for who in self.asked)
+        return self._wanted
 
     def ask(self, who: Feeder | Latecomers) -> None:
         """Come to the end of the line."""
         self.asked[who] = None
         self._others += 1
+        self._wanted += not isinstance(who, Latecomers)  # who count one by one
 
     def enqueue(self, task: Task[Any], worker: Worker, context: Context) -> None:
         """Come to the end of the line with a call."""
         self.calls[task] = worker, context
         self.asked[worker] = None
+        self._wanted += 1
 
     async def up(self, who: Worker | Feeder) -> None:
         """Let those get into the limiter's queue who asked before; if none did, no checkpoint."""
@@ -81,6 +84,7 @@ class Line:
         if who in self.asked:
             del self.asked[who]
             self._others -= not isinstance(who, Worker)
+            self._wanted -= not isinstance(who, Latecomers)
 
     def leave(self, worker: Worker, task: Task[Any]) -> None:
         """A call has got its slot, or wants none any more."""
@@ -97,6 +101,7 @@ class Line:
             group = self._latest = Latecomers()
             self.ask(group)
         group.count += 1
+        self._wanted += 1
         try:
             while True:
                 try:
@@ -108,6 +113,7 @@ class Line:
                     return
         finally:
             group.count -= 1
+            self._wanted -= 1
             if not group.count:
                 self.drop(group)
 

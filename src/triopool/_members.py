@@ -90,8 +90,8 @@ class Members(Calls):
             )
         self._check()
         check_timeout(timeout)
-        await checkpoint()
         if task.ready() or self._has(task):
+            await checkpoint()
             return
         seat = object()
         await self._take_slot(seat, blocking, timeout)

@@ -143,7 +143,6 @@ class GreenPool(Pool):
             await super()._start(task)
             return
         try:
-            await checkpoint()
             await self._take_slot(task, blocking=False)
         except PoolFull:
             pass
