@@ -517,3 +517,22 @@ async def test_everything_may_be_killed_while_it_lines_up(balanced):
                     await anext(results)
             assert await pool.apply(double, (1,)) == 2
             balanced(pool)
+
+
+@pytest.mark.parametrize("rows", [[], [1, 2, 3]], ids=["no rows", "rows"])
+async def test_start_without_blocking_lets_a_map_take_its_slot_that_has_asked_before(
+    rows, balanced
+):
+    async with Pool(1) as pool:
+        results = pool.imap(double, rows)
+        task = Task(double, 4)
+        if rows:
+            with pytest.raises(PoolFull):
+                await pool.start(task, blocking=False)
+            assert task.status is TaskStatus.UNSTARTED
+        else:
+            await pool.start(task, blocking=False)
+            assert await task == 8
+        assert [result async for result in results] == [2 * x for x in rows]
+        await pool.join()
+        balanced(pool)

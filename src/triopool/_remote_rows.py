@@ -173,8 +173,7 @@ class RemoteRows(Rows, abc.ABC):
                 call.gone = True
         self.settled += len(items)
         for call in looked:
-            if not call.task.ready():  # the link of another one may have killed it
-                call.task._die()
+            call.task._die()
 
     # For the tasks of rows
 

@@ -242,8 +242,7 @@ class ThreadRows(RemoteRows):
         series = self.series  # which this may end
         super().withdraw()
         self._dispatch(waits=False)
-        if series.exhausted:
-            series.feeder.no_more()
+        series.feeder.no_more()
 
     @enable_ki_protection
     def stop(self, reason: str) -> None:
