@@ -1,7 +1,7 @@
 """Measure triopool beside its peers, in one run: `nox -s bench`.
 
-  nox -s bench                 all that the aims ask for, and more, in about five minutes
-  nox -s bench -- quick        a first idea, in about one
+  nox -s bench                 all that the aims ask for, and more, in five to ten minutes
+  nox -s bench -- quick        a first idea, in one to three
   nox -s bench -- --case map --peer triopool,gevent --size 10 --call socket --items 1000
   nox -s bench -- check        compare with the ratios that are kept; fails if one has got lost
   nox -s bench -- record       measure those ratios, and keep them

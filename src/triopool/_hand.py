@@ -1,7 +1,7 @@
 """What one thread of a pool has in hand: the call that it makes, and a stock of further ones.
 
-A thread goes on with its stock without asking anybody, and without a lock, which would cost a third
-of a quick map. That rests on deques, whose appends and pops are atomic, and on an order. After a
+A thread goes on with its stock without asking anybody, and without a lock, which would cost a
+quarter of a quick map. That rests on deques, whose appends and pops are atomic, and on an order. After a
 call the thread
 
 1. adds the result to `results`,
