@@ -1,8 +1,8 @@
 """What one thread of a pool has in hand: the call that it makes, and a stock of further ones.
 
 A thread goes on with its stock without asking anybody, and without a lock, which would cost a
-quarter of a quick map. That rests on deques, whose appends and pops are atomic, and on an order. After a
-call the thread
+quarter of a quick map. That rests on deques, whose appends and pops are atomic, and on an order.
+After a call the thread
 
 1. adds the result to `results`,
 2. notes the first row of the stock as `current`,
