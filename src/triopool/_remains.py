@@ -1,36 +1,66 @@
-"""What a call may leave behind in the Trio task that it ran in: cancel scopes and nurseries."""
+"""What a call may leave behind in its Trio task: cancel scopes, nurseries, context variables."""
 
 from __future__ import annotations
 
-import gc
+from gc import get_referents
+from operator import is_
+from typing import TYPE_CHECKING
 
 import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+    from contextvars import Context
 
 _PLAIN = (type(None), bool, int, float, str, type)
 
 
-def innermost_mark(task: trio.lowlevel.Task, scope: trio.CancelScope) -> object | None:
-    """An object that a Trio task refers to for as long as ``scope`` is its innermost open one.
+def tasks_directly_in(task: trio.lowlevel.Task, scope: trio.CancelScope) -> Container[object]:
+    """The Trio tasks whose innermost open scope is ``scope``, for as long as it is open.
 
     A worker needs to know whether a call has left a scope open, as breaking out of an async
     generator does which has one around its ``yield``: the next call would be cancelled with it, or
     shielded by it. Trio has no question for that, other than closing the scope around the call,
-    which costs more than all the rest of a call. But a task and the scope that is innermost in it
-    share one object, whatever its name, and the garbage collector tells who refers to what.
-    Returns None if it does not; then nothing can be known.
+    which costs more than all the rest of a call. But a scope and the tasks that are directly in it
+    share one object, whatever its name, which keeps a set of these tasks; and the garbage collector
+    tells who refers to what. ``task`` is such a task now. If there is no such set, nothing can be
+    known, and this is empty.
     """
+    mine = get_referents(task)
     shared = [
         each
-        for each in gc.get_referents(scope)
-        if not isinstance(each, _PLAIN) and any(each is other for other in gc.get_referents(task))
+        for each in get_referents(scope)
+        if not isinstance(each, _PLAIN) and any(each is other for other in mine)
     ]
-    return shared[0] if len(shared) == 1 else None
+    sets = [
+        each
+        for common in shared
+        for each in get_referents(common)
+        if isinstance(each, set) and task in each
+    ]
+    return sets[0] if len(sets) == 1 else ()
 
 
-def is_innermost(mark: object | None, task: trio.lowlevel.Task) -> bool:
-    """Whether the scope of a mark is the innermost one of its task again; False if unknown."""
-    # No object that a Trio task refers to compares itself with others but by identity.
-    return mark is not None and mark in gc.get_referents(task)
+def content_of(context: Context) -> object:
+    """An object that a context shares with each of its copies until a variable is set there.
+
+    Comparing all that is in two contexts takes longer than a call does. But a copy is made in no
+    time, since nothing is copied until then. If there is no such object, this is a new one.
+    """
+    held = get_referents(context)
+    return held[-1] if held else object()  # before it may come the context that it was entered from
+
+
+def touched(context: Context, original: Context, content: object) -> bool:
+    """Whether a call changed its copy of ``original``, by the identity of what is in it."""
+    held = get_referents(context)
+    if held and held[-1] is content:
+        return False
+    return (
+        len(context) != len(original)
+        or not all(map(is_, context, original))
+        or not all(map(is_, context.values(), original.values()))
+    )
 
 
 def wake_closer(nurseries: list[trio.Nursery]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-from operator import is_
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import attrs
@@ -14,16 +13,15 @@ from triopool._functions import row_function
 from triopool._inputs import END
 from triopool._inside import own_worker
 from triopool._pace import BUDGET
-from triopool._remains import is_innermost
+from triopool._remains import content_of, touched
 from triopool._worker import nursery_left_open
 from triopool.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from contextvars import Context
-
     from triopool._crew import TaskCrew
     from triopool._series import Series
+    from triopool._slots import Slots
     from triopool._worker import Worker
 
 # What a worker does after a row: begin the next one that it has just taken, end, let the loop pass,
@@ -107,8 +105,12 @@ class TaskRows(Rows):
     crew: TaskCrew
     call: Callable[..., Awaitable[Any]] = attrs.field(init=False)  # func, checked
     goes_on: bool = attrs.field(init=False)  # a worker may take row after row
+    slots: Slots = attrs.field(init=False)
+    content: object = attrs.field(init=False)  # of the context that the rows begin in
 
     def __attrs_post_init__(self) -> None:
+        self.slots = self.series.slots
+        self.content = content_of(self.series.context)
         self.call = row_function(self.series.func)
         if self.series.task_class.run is not cast("Any", Task).run:
             self.call = _run_own_task
@@ -177,7 +179,7 @@ class TaskRows(Rows):
                         raise further from None
                 finally:
                     del further
-                step = self._step(worker)
+                step = self._step(worker) if worker.is_tidy() else LEAVE
             else:
                 step = self._row_returned(worker, value)
                 del value
@@ -195,7 +197,6 @@ class TaskRows(Rows):
     def _step(self, worker: Worker) -> int:
         """Between two rows: decide how to go on, and take the next row if there is to be one."""
         series = self.series
-        slots = series.slots
         index = series.taken
         if (
             series.exhausted
@@ -204,20 +205,19 @@ class TaskRows(Rows):
             or worker.seat is None
             or worker.lent is not None  # the seat may be another row's already
             or not self.goes_on
-            or not worker.tidy
-            or (worker.loan is None and slots.wanted(series.feeder.queued))
+            or (worker.loan is None and self.slots.wanted(series.feeder.queued))
         ):
             return LEAVE
         pace = self.crew.pace
         breathless = pace.last is worker and not pace.spend()
         if breathless or not index % BUDGET:
-            if slots.look_around(series.feeder.queued):
+            if self.slots.look_around(series.feeder.queued):
                 return LEAVE
             if breathless:
                 # Calls that never checkpoint need no company; if others come, the feeder sees it.
                 return LEAVE if len(self.workers) > 1 else BREATHE
         task = worker.trio_task
-        if (task.context or series.context) and touched(task.context, series.context):
+        if touched(task.context, series.context, self.content):
             task.context = series.context.copy()
             return RENEW
         try:
@@ -234,18 +234,15 @@ class TaskRows(Rows):
     @enable_ki_protection
     def _row_returned(self, worker: Worker, value: object) -> int:
         """Take the result of a row. Returns how to go on."""
-        trio_task = worker.trio_task
-        worker.tidy = is_innermost(worker.mark, trio_task)
-        if not worker.tidy and trio_task.child_nurseries:
+        if worker.trio_task not in worker.unscoped and worker.trio_task.child_nurseries:
             self._settle(worker, caught(nursery_left_open(self.series.name)))
             return LEAVE
         if worker.task is not None:
             task, worker.task = worker.task, None
             task._succeed(value)  # its links may raise, or leave a scope open
-            worker.tidy = is_innermost(worker.mark, trio_task)
         worker.row = END
         self.series.put(worker.index, value)
-        return self._step(worker)
+        return self._step(worker) if worker.trio_task in worker.unscoped else LEAVE
 
     @enable_ki_protection
     def _row_failed(self, worker: Worker, error: BaseException) -> BaseException | None:
@@ -255,7 +252,6 @@ class TaskRows(Rows):
             self._settle(worker, caught(rest))
         else:
             self._row_killed(worker)
-        worker.tidy = is_innermost(worker.mark, worker.trio_task)
         return worker.goes_on(error, cancelled, rest)
 
     def _row_killed(self, worker: Worker) -> None:
@@ -266,15 +262,6 @@ class TaskRows(Rows):
         worker.row = END
         task, worker.task = worker.task, None
         self.series.settle(worker.index, task, failure)
-
-
-def touched(context: Context, original: Context) -> bool:
-    """Whether a call changed its copy of ``original``, by the identity of what is in it."""
-    return (
-        len(context) != len(original)
-        or not all(map(is_, context, original))
-        or not all(map(is_, context.values(), original.values()))
-    )
 
 
 @disable_ki_protection

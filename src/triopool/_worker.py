@@ -21,10 +21,10 @@ from trio.lowlevel import (
 from triopool._call import OVER
 from triopool._failures import bare_cancelled, sift
 from triopool._inside import WORKERS
-from triopool._remains import innermost_mark, is_innermost, wake_closer
+from triopool._remains import tasks_directly_in, wake_closer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Container
     from typing import TypeAlias
 
     from trio.lowlevel import RaiseCancelT
@@ -71,8 +71,7 @@ class Worker:
     name: str
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     trio_task: trio.lowlevel.Task = _NONE_YET
-    mark: object | None = None  # for knowing whether a call has left a scope open
-    tidy: bool = False  # it is known that this one did not
+    unscoped: Container[object] = ()  # Trio tasks that no call has left a scope open in
     hit: bool = False  # its scope is cancelled
     engaged: bool = False  # the block waits for its job
     counted: bool = False  # `join` waits for its call
@@ -95,14 +94,14 @@ class Worker:
         error: BaseException | None = None
         try:
             with self.scope:
-                self.mark = innermost_mark(self.trio_task, self.scope)
+                self.unscoped = tasks_directly_in(self.trio_task, self.scope)
                 try:
                     if self.job is None:
                         await self._work()
                     while self.job is not None:
                         await self.job(self)
                         self._done()
-                        if not self.tidy and not is_innermost(self.mark, self.trio_task):
+                        if self.trio_task not in self.unscoped:
                             if self.trio_task.child_nurseries:
                                 await self._strand()
                             break
@@ -136,7 +135,6 @@ class Worker:
         if self.hit or crew.dismissed or not crew.reuse or len(crew.idle) >= MAX_IDLE:
             return False
         task = self.trio_task
-        self.tidy = False
         task.name = crew.idle_name
         task.context = crew.context  # that of the last call may hold on to much
         crew.idle[self] = None
@@ -186,6 +184,10 @@ class Worker:
         if task is not None and not task.ready():
             task._die()
         self.task = None
+
+    def is_tidy(self) -> bool:
+        """Whether no call has left a cancel scope open in its Trio task."""
+        return self.trio_task in self.unscoped
 
     # Calls
 
@@ -253,13 +255,10 @@ class Worker:
         """The call returned."""
         self.crew.block._vacate(self)
         self.task = None
-        trio_task = self.trio_task
-        tidy = is_innermost(self.mark, trio_task)
-        if not tidy and trio_task.child_nurseries:
+        if self.trio_task not in self.unscoped and self.trio_task.child_nurseries:
             task._fail(nursery_left_open(task.name))
-            return
-        self.tidy = tidy and not task._links
-        task._succeed(value)
+        else:
+            task._succeed(value)
 
     @enable_ki_protection
     def failed(self, task: Task[Any], error: BaseException) -> BaseException | None:
