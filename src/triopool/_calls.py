@@ -19,12 +19,12 @@ from trio.lowlevel import (
 
 from triopool._block import Block
 from triopool._call import KILLED
-from triopool._crew import CALL, QUEUED_CALL
 from triopool._exceptions import PoolFull
 from triopool._functions import arguments, call_back, check_callback
 from triopool._host import ScopeHost
 from triopool._in_place import run_in_place
 from triopool._inside import enclosing_workers, own_worker
+from triopool._jobs import QUEUED_CALL, SINGLE_CALL
 from triopool._timeouts import check_timeout
 from triopool.task import Task
 
@@ -242,7 +242,7 @@ class Calls(Block):
         task: Task[T] = Task(func, *args) if own_run else self.task_class(func, *args)
         task._report = self._report
         task._slots = self._slots
-        worker = self._clerks.assign(CALL, task.name)
+        worker = self._clerks.assign(SINGLE_CALL, task.name)
         worker.task = task
         self._background[task] = None
         self._engage(worker)

@@ -11,6 +11,7 @@ import attrs
 from trio.lowlevel import enable_ki_protection, reschedule
 
 from triopool._functions import check_callable, start_call
+from triopool._jobs import SINGLE_CALL
 from triopool._pace import Pace
 from triopool._rows import TaskRows
 from triopool._worker import Worker
@@ -22,13 +23,10 @@ if TYPE_CHECKING:
     import trio
 
     from triopool._block import Block
+    from triopool._jobs import Job
     from triopool._rows import Rows
     from triopool._series import Series
-    from triopool._worker import Job
     from triopool.task import Task
-
-CALL: Job = Worker.call
-QUEUED_CALL: Job = Worker.wait_and_call
 
 
 @attrs.define(eq=False)
@@ -115,7 +113,7 @@ class TaskCrew(Crew):
         return start_call(func, args, kwargs)
 
     def begin(self, task: Task[Any], seat: object, context: Context | None = None) -> Worker:
-        worker = self.assign(CALL, task.name, context)
+        worker = self.assign(SINGLE_CALL, task.name, context)
         worker.task = task
         worker.seat = seat
         return worker

@@ -20,6 +20,7 @@ from trio.lowlevel import (
 from triopool._failures import sift
 from triopool._inputs import END
 from triopool._inside import own_worker
+from triopool._jobs import Job
 from triopool._pace import BUDGET
 from triopool._slots import Loan, deadlock
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @attrs.define(eq=False)
-class Feeder:
+class Feeder(Job):
     """A job of the pool's crew, for as long as a series has more rows.
 
     It pulls a row when it has a slot for it, or, where input is awaited, before it waits for one. A
@@ -57,7 +58,7 @@ class Feeder:
         """The pool."""
         return self.series.block
 
-    def begin(self) -> None:
+    def enlist(self) -> None:
         """Start: the first rows begin in a few passes of the loop."""
         block = self.block
         member = own_worker()
@@ -66,7 +67,7 @@ class Feeder:
                 member.lent = Loan(member.seat)
             self.asker = member
             self.loan = member.lent
-        worker = block._clerks.assign(self.run, f"feeder of {self.series.name}")
+        worker = block._clerks.assign(self, f"feeder of {self.series.name}")
         worker.feeder = self
         self.worker = worker
         if not self.inputs.is_async:
@@ -74,7 +75,7 @@ class Feeder:
         self.series.count(worker)
 
     @disable_ki_protection
-    async def run(self, worker: Worker) -> None:
+    async def start(self, worker: Worker) -> None:
         """Pull rows to the end, and close the input."""
         series = self.series
         cancelled = False
@@ -274,9 +275,9 @@ class Feeder:
         self.asker = None
 
     @enable_ki_protection
-    def leave(self) -> None:
+    def leave(self, worker: Worker, /) -> None:
         """It has ended."""
-        self.worker = None
+        self.worker = worker.feeder = None
         self.block._line.drop(self)
         self._free_seat()
         series = self.series

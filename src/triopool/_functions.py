@@ -149,8 +149,20 @@ def sync_value(value: Any) -> Any:
     return value
 
 
-def row_function(func: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+def row_function(func: Callable[..., Any], starred: bool) -> Callable[[Any], Awaitable[Any]]:
     """``func`` in a form that the workers of a map can await, row after row."""
+    call = _checked(func)
+    if not starred:
+        return call
+
+    @disable_ki_protection
+    def call_starred(row: Any) -> Awaitable[Any]:
+        return call(*row)
+
+    return call_starred
+
+
+def _checked(func: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     if is_async(func):
         return func
     check_callable(func)

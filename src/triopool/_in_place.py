@@ -10,7 +10,7 @@ from trio.lowlevel import cancel_shielded_checkpoint, checkpoint, enable_ki_prot
 
 from triopool._failures import bare_cancelled, sift
 from triopool._host import ScopeHost
-from triopool._worker import nursery_left_open
+from triopool._remains import nursery_left_open
 
 if TYPE_CHECKING:
     from triopool._worker import Worker

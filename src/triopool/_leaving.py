@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from triopool._failures import bare_cancelled, is_in, sift
-from triopool._worker import NurseryLeftOpen
+from triopool._remains import NurseryLeftOpen
 
 if TYPE_CHECKING:
     from triopool._ledger import Ledger

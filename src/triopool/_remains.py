@@ -63,6 +63,18 @@ def touched(context: Context, original: Context, content: object) -> bool:
     )
 
 
+class NurseryLeftOpen(Exception):
+    """Ends a worker whose call left a nursery open. Trio will complain; the call failed already."""
+
+
+def nursery_left_open(name: str) -> RuntimeError:
+    """The error for a call that did so."""
+    return RuntimeError(
+        f"{name} ended with a nursery still open, perhaps in an async generator that was "
+        "not closed; its tasks were cancelled"
+    )
+
+
 def wake_closer(nurseries: list[trio.Nursery]) -> None:
     """Wake the task that waits for one of ``nurseries`` to close, though another one opened it.
 

@@ -6,15 +6,15 @@ import abc
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import attrs
-from trio.lowlevel import cancel_shielded_checkpoint, disable_ki_protection, enable_ki_protection
+from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from triopool._failures import Failure, caught, sift
 from triopool._functions import row_function
 from triopool._inputs import END
 from triopool._inside import own_worker
+from triopool._jobs import BREATHE, GO, LEAVE, RENEW, Job, let_go_on
 from triopool._pace import BUDGET
-from triopool._remains import content_of, touched
-from triopool._worker import nursery_left_open
+from triopool._remains import content_of, nursery_left_open, touched
 from triopool.task import Task
 
 if TYPE_CHECKING:
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from triopool._series import Series
     from triopool._slots import Slots
     from triopool._worker import Worker
-
-# What a worker does after a row: begin the next one that it has just taken, end, let the loop pass,
-# or get a fresh context first.
-GO, LEAVE, BREATHE, RENEW = range(4)
 
 
 @attrs.define(eq=False)
@@ -85,7 +81,7 @@ class Rows(abc.ABC):
         """Cancel all of them."""
 
     @abc.abstractmethod
-    def leave(self, worker: Worker) -> None:
+    def leave(self, worker: Worker, /) -> None:
         """A worker has nothing more to do with it."""
 
     @abc.abstractmethod
@@ -94,7 +90,7 @@ class Rows(abc.ABC):
 
 
 @attrs.define(eq=False)
-class TaskRows(Rows):
+class TaskRows(Rows, Job):
     """Rows of async functions.
 
     The feeder hands the first ones to workers. Where anyone may pull, a worker then goes on by
@@ -103,7 +99,7 @@ class TaskRows(Rows):
     """
 
     crew: TaskCrew
-    call: Callable[..., Awaitable[Any]] = attrs.field(init=False)  # func, checked
+    start: Callable[[Any], Awaitable[Any]] = attrs.field(init=False)  # of a row
     goes_on: bool = attrs.field(init=False)  # a worker may take row after row
     slots: Slots = attrs.field(init=False)
     content: object = attrs.field(init=False)  # of the context that the rows begin in
@@ -111,9 +107,9 @@ class TaskRows(Rows):
     def __attrs_post_init__(self) -> None:
         self.slots = self.series.slots
         self.content = content_of(self.series.context)
-        self.call = row_function(self.series.func)
+        self.start = row_function(self.series.func, self.series.inputs.starred)
         if self.series.task_class.run is not cast("Any", Task).run:
-            self.call = _run_own_task
+            self.start = _run_own_task
         self.goes_on = self.series.inputs.direct and self.crew.reuse
 
     # For the series
@@ -129,8 +125,8 @@ class TaskRows(Rows):
 
     def launch(self, row: Any) -> Worker:
         series = self.series
-        worker = self.crew.assign(self.work, series.name, series.context.copy())
-        worker.row = row
+        worker = self.crew.assign(self, series.name, series.context.copy())
+        worker.arg = row
         worker.index = series.taken
         series.taken += 1
         self.workers[worker] = None
@@ -141,57 +137,32 @@ class TaskRows(Rows):
             worker.stop(reason)
 
     @enable_ki_protection
-    def leave(self, worker: Worker) -> None:
+    def leave(self, worker: Worker, /) -> None:
+        worker.series = None
         del self.workers[worker]
-        if worker.row is not END:  # it ended in the middle of it
+        if worker.arg is not END:  # it ended in the middle of it
             self.series.killed = True
-        worker.row = None
         self.series.look_for_end()
 
     def handle(self, worker: Worker) -> Task[Any] | None:
-        if worker.row is END:
+        if worker.arg is END:
             return None
-        task = self.series.make_task(worker.row)
+        task = self.series.make_task(worker.arg)
         task._launch(worker)
         task._begun = True
         return task
 
     # The workers
 
-    @disable_ki_protection
-    async def work(self, worker: Worker) -> None:
-        """Run the row that the worker has, and go on with others."""
-        call = self.call
-        starred = self.series.inputs.starred
-        worker.crew.pace.last = worker
+    @enable_ki_protection
+    def begin(self, worker: Worker, /) -> int:
+        if worker.arg is END:  # it is back from a pause
+            return self._step(worker)
+        self.crew.pace.last = worker
         if worker.hit:  # killed before its first line
             self._row_killed(worker)
-            return
-        while True:
-            try:
-                value = await (call(*worker.row) if starred else call(worker.row))
-            except BaseException as error:
-                further = self._row_failed(worker, error)
-                try:
-                    if further is error:
-                        raise
-                    if further is not None:
-                        raise further from None
-                finally:
-                    del further
-                step = self._step(worker) if worker.is_tidy() else LEAVE
-            else:
-                step = self._row_returned(worker, value)
-                del value
-            while step != GO:
-                if step == LEAVE:
-                    return
-                if step == BREATHE:
-                    await worker.crew.pace.breathe()
-                else:
-                    # The new context is in force from the next step of the Trio task on.
-                    await cancel_shielded_checkpoint()
-                step = self._step(worker)
+            return LEAVE
+        return GO
 
     @enable_ki_protection
     def _step(self, worker: Worker) -> int:
@@ -221,7 +192,7 @@ class TaskRows(Rows):
             task.context = series.context.copy()
             return RENEW
         try:
-            worker.row = series.inputs.pull()
+            worker.arg = series.inputs.pull()
         except Exception as end:
             series.end_input(end)
             series.feeder.no_more()
@@ -232,34 +203,36 @@ class TaskRows(Rows):
         return GO
 
     @enable_ki_protection
-    def _row_returned(self, worker: Worker, value: object) -> int:
-        """Take the result of a row. Returns how to go on."""
+    def returned(self, worker: Worker, value: Any, /) -> int:
         if worker.trio_task not in worker.unscoped and worker.trio_task.child_nurseries:
             self._settle(worker, caught(nursery_left_open(self.series.name)))
             return LEAVE
         if worker.task is not None:
             task, worker.task = worker.task, None
             task._succeed(value)  # its links may raise, or leave a scope open
-        worker.row = END
+        worker.arg = END
         self.series.put(worker.index, value)
         return self._step(worker) if worker.trio_task in worker.unscoped else LEAVE
 
     @enable_ki_protection
-    def _row_failed(self, worker: Worker, error: BaseException) -> BaseException | None:
-        """Take the error of a row. Returns what of it the worker must let go on."""
+    def failed(self, worker: Worker, error: BaseException, /) -> int:
         cancelled, rest = sift(error)
-        if rest is not None:
-            self._settle(worker, caught(rest))
-        else:
-            self._row_killed(worker)
-        return worker.goes_on(error, cancelled, rest)
+        try:
+            if rest is not None:
+                self._settle(worker, caught(rest))
+            else:
+                self._row_killed(worker)
+            let_go_on(worker, error, cancelled, rest)
+        finally:
+            del error, rest
+        return self._step(worker) if worker.is_tidy() else LEAVE
 
     def _row_killed(self, worker: Worker) -> None:
         task = worker.task
         self._settle(worker, self.series.kill_failure() if task is None else task._outcome())
 
     def _settle(self, worker: Worker, failure: Failure) -> None:
-        worker.row = END
+        worker.arg = END
         task, worker.task = worker.task, None
         self.series.settle(worker.index, task, failure)
 

@@ -120,7 +120,7 @@ class Series(abc.ABC, Generic[T]):
     def begin(self) -> None:
         """Start feeding: the first rows begin in a few passes of the loop."""
         self.block._series[self] = None
-        self.feeder.begin()
+        self.feeder.enlist()
 
     @enable_ki_protection
     def stop(self, reason: str) -> None:
@@ -247,12 +247,6 @@ class Series(abc.ABC, Generic[T]):
         task._report = self.block._report
         task._slots = self.slots
         return task
-
-    @enable_ki_protection
-    def leave(self, worker: Worker) -> None:
-        """A worker has nothing more to do with it."""
-        worker.series = None
-        self.rows.leave(worker)
 
     def look_for_end(self) -> None:
         """Find out whether it is over."""

@@ -256,7 +256,8 @@ class ThreadRows(RemoteRows):
         self.withdraw()
 
     @enable_ki_protection
-    def leave(self, worker: Worker) -> None:
+    def leave(self, worker: Worker, /) -> None:
+        worker.series = None
         with self.lock:
             del self.workers[worker]
         self._look_for_drained()

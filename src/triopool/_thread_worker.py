@@ -100,6 +100,11 @@ class ThreadWorker(Worker):
         else:
             self.park()
 
+    def _done(self) -> None:
+        if self.series is not None:
+            self.series.rows.leave(self)
+        super()._done()
+
     def park(self) -> None:
         """Be idle. If threads are left behind, then not one that would go home at once."""
         if self.home.abandons:

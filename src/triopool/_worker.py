@@ -18,25 +18,22 @@ from trio.lowlevel import (
     current_task as current_trio_task,
 )
 
-from triopool._call import OVER
-from triopool._failures import bare_cancelled, sift
 from triopool._inside import WORKERS
-from triopool._remains import tasks_directly_in, wake_closer
+from triopool._jobs import BREATHE, GO, LEAVE, RENEW
+from triopool._remains import NurseryLeftOpen, tasks_directly_in, wake_closer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Container
-    from typing import TypeAlias
+    from collections.abc import Container
 
     from trio.lowlevel import RaiseCancelT
 
     from triopool._block import Block
     from triopool._crew import TaskCrew
     from triopool._feeder import Feeder
+    from triopool._jobs import Job
     from triopool._series import Series
     from triopool._slots import Loan, Slots
     from triopool.task import Task
-
-    Job: TypeAlias = Callable[["Worker"], Awaitable[None]]
 
 # As many parked workers are kept for the next calls; at some 4 KB each they must not pile up for
 # ever.
@@ -44,18 +41,6 @@ MAX_IDLE = 256
 
 
 _NONE_YET: Any = None
-
-
-class NurseryLeftOpen(Exception):
-    """Ends a worker whose call left a nursery open. Trio will complain; the call failed already."""
-
-
-def nursery_left_open(name: str) -> RuntimeError:
-    """The error for a call that did so."""
-    return RuntimeError(
-        f"{name} ended with a nursery still open, perhaps in an async generator that was "
-        "not closed; its tasks were cancelled"
-    )
 
 
 @attrs.define(eq=False)
@@ -82,7 +67,7 @@ class Worker:
     lent: Loan | None = None  # what rows of its own maps may use of its slot
     inner: tuple[Task[Any], ...] = ()  # calls that its call runs in place
     series: Series[Any] | None = None  # what it runs a row of
-    row: Any = None
+    arg: Any = None  # what the job starts with: a row, the task, or itself
     feeder: Feeder | None = None  # what it pulls rows for
     index: int = 0
 
@@ -96,18 +81,9 @@ class Worker:
             with self.scope:
                 self.unscoped = tasks_directly_in(self.trio_task, self.scope)
                 try:
-                    if self.job is None:
-                        await self._work()
-                    while self.job is not None:
-                        await self.job(self)
-                        self._done()
-                        if self.trio_task not in self.unscoped:
-                            if self.trio_task.child_nurseries:
-                                await self._strand()
-                            break
-                        if not self._rest():
-                            break
-                        await wait_task_rescheduled(self._cancelled_while_idle)
+                    await self._work()
+                    if not self.is_tidy() and self.trio_task.child_nurseries:
+                        await self._strand()
                 except BaseException as exc:
                     error = exc
                     raise
@@ -124,17 +100,46 @@ class Worker:
         if self.trio_task.child_nurseries:
             raise NurseryLeftOpen
 
-    if TYPE_CHECKING:
+    @disable_ki_protection
+    async def _work(self) -> None:
+        """Do one job after the other. What is awaited here may be the user's."""
+        while (job := self.job) is not None:
+            step = job.begin(self)
+            while step != LEAVE:
+                if step == GO:
+                    try:
+                        value = await job.start(self.arg)
+                    except BaseException as error:
+                        step = job.failed(self, error)
+                    else:
+                        step = job.returned(self, value)
+                        del value
+                    continue
+                if step == BREATHE:
+                    await self.crew.pace.breathe()
+                elif step == RENEW:
+                    # The new context is in force from the next step of the Trio task on.
+                    await cancel_shielded_checkpoint()
+                job = self.job
+                step = job.begin(self)
+            if not self._rest():
+                break
+            await wait_task_rescheduled(self._cancelled_while_idle)
 
-        async def _work(self) -> None:
-            """What a worker does that gets no jobs, for it hosts a thread."""
-
+    @enable_ki_protection
     def _rest(self) -> bool:
-        """Join those that are idle, if they are not too many."""
+        """The job is over. Join those that are idle, if they are not too many."""
+        self._done()
         crew = self.crew
-        if self.hit or crew.dismissed or not crew.reuse or len(crew.idle) >= MAX_IDLE:
-            return False
         task = self.trio_task
+        if (
+            self.hit
+            or crew.dismissed
+            or not crew.reuse
+            or len(crew.idle) >= MAX_IDLE
+            or task not in self.unscoped
+        ):
+            return False
         task.name = crew.idle_name
         task.context = crew.context  # that of the last call may hold on to much
         crew.idle[self] = None
@@ -162,12 +167,10 @@ class Worker:
 
     def _done(self) -> None:
         """The job is over."""
-        self.job = None
-        if self.series is not None:
-            self.series.leave(self)
-        if self.feeder is not None:
-            feeder, self.feeder = self.feeder, None
-            feeder.leave()
+        job, self.job = self.job, None
+        if job is not None:
+            job.leave(self)
+        self.arg = None
         if self.counted or self.task is not None or self.seat is not None:
             self.crew.block._vacate(self)
         if self.engaged:
@@ -189,59 +192,6 @@ class Worker:
         """Whether no call has left a cancel scope open in its Trio task."""
         return self.trio_task in self.unscoped
 
-    # Calls
-
-    @disable_ki_protection
-    async def call(self) -> None:
-        """Run the call that `task` stands for."""
-        task = self.task
-        assert task is not None
-        if task._begun or task._status in OVER:  # killed before its first line
-            self.over()
-            return
-        task._begun = True
-        try:
-            value = await task.run()
-        except BaseException as error:
-            further = self.failed(task, error)
-            try:
-                if further is error:
-                    raise
-                if further is not None:
-                    raise further from None
-            finally:
-                del further
-        else:
-            self.returned(task, value)
-        finally:
-            del task  # the error's traceback holds the frames that called
-
-    @enable_ki_protection
-    async def wait_and_call(self) -> None:
-        """Wait for a slot, then run the call that has waited longest."""
-        block = self.crew.block
-        slots = block._slots
-        await block._line.up(self)
-        seat = object()
-        await slots.take(seat)
-        if self.hit or self.crew.dismissed:
-            slots.release(seat)
-            return
-        context = block._line.next(self)
-        if block._crew is not self.crew:  # which runs calls elsewhere
-            call, self.task = self.task, None
-            assert call is not None
-            # This task may still be in that context when the call is to be.
-            block._begin(call, seat, context.copy())
-            return
-        self.seat = seat
-        block._members[self] = None
-        task = self.trio_task
-        if task.context is not context:
-            task.context = context
-            await cancel_shielded_checkpoint()
-        await self.call()
-
     @disable_ki_protection
     async def invoke(self, task: Task[Any]) -> Any:
         """Make a call in the middle of another. Threads, processes and clusters do it elsewhere."""
@@ -249,42 +199,6 @@ class Worker:
             return await task.run()
         finally:
             del task  # the error's traceback holds the frames that called
-
-    @enable_ki_protection
-    def returned(self, task: Task[Any], value: Any) -> None:
-        """The call returned."""
-        self.crew.block._vacate(self)
-        self.task = None
-        if self.trio_task not in self.unscoped and self.trio_task.child_nurseries:
-            task._fail(nursery_left_open(task.name))
-        else:
-            task._succeed(value)
-
-    @enable_ki_protection
-    def failed(self, task: Task[Any], error: BaseException) -> BaseException | None:
-        """The call raised. Returns what of it the worker must let go on."""
-        self.over()
-        cancelled, rest = sift(error)
-        if rest is None:
-            task._die()
-        elif task._series is not None and task._series.raises_kill:
-            task._die_with(rest)
-        else:
-            task._fail(rest)
-        return self.goes_on(error, cancelled, rest)
-
-    def goes_on(
-        self, error: BaseException, cancelled: bool, rest: BaseException | None
-    ) -> BaseException | None:
-        """What leaves the worker after a call has raised ``error``, which was sifted."""
-        if rest is not None and not isinstance(rest, Exception):
-            return rest
-        if not cancelled or self.hit:
-            return None
-        # Cancelled from outside; or by something stale, of which nobody else must hear.
-        self.hit = True
-        self.scope.cancel()
-        return bare_cancelled(error)
 
     @enable_ki_protection
     def over(self) -> None:
