@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import checkpoint, enable_ki_protection
 
 from triopool._async_maps import AsyncMaps
 from triopool._functions import call_back, check_callback
@@ -46,7 +46,16 @@ class AsyncCalls(AsyncMaps):
         Differs from gevent: an endless wait for a slot inside of a full pool is an error.
         """
         task = self._new(func, args, kwargs)
-        await self._start(task)
+        # `_start`, written out: another coroutine would be dear where little else is.
+        if not self._take_slot_nowait(task):
+            await self._start_late(task)
+            return task
+        try:
+            await checkpoint()
+        except BaseException:
+            self._give_up(task)
+            raise
+        self._begin(task)
         return task
 
     def spawn_nowait(

@@ -277,12 +277,17 @@ class Block:
         """Hand a call that has a slot to a worker; if nothing else is, the task is its seat."""
         if seat is None:
             seat = task
-        if task._status in OVER:  # somebody killed it while it waited
+        if self._crew.dismissed or task._status in OVER:
             self._slots.release(seat)
+            if task._status not in OVER:  # else somebody has killed it meanwhile
+                task._die()
+                raise self._unusable()
             return
         worker = self._crew.begin(task, seat, context)
         self._members[worker] = None
-        self._engage(worker)
+        worker.engaged = worker.counted = True
+        self._engaged += 1
+        self._busy += 1
         task._launch(worker)
 
     def _engage(self, worker: Worker) -> None:
@@ -316,7 +321,19 @@ class Block:
             self._background.pop(worker.task, None)
         if worker.counted:
             worker.counted = False
-            self._less_busy()
+            self._busy -= 1
+            if not self._busy:
+                self._wake_joiners()
+
+    def _over(self, worker: Worker) -> None:
+        """The worker's job is over."""
+        self._vacate(worker)
+        worker.job = worker.task = worker.arg = None
+        if worker.engaged:
+            worker.engaged = False
+            self._engaged -= 1
+            if not self._engaged:
+                self._stir()
 
     @enable_ki_protection
     def _let_go(self, task: Task[Any]) -> None:

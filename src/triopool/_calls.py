@@ -9,6 +9,7 @@ import trio
 from trio.lowlevel import (
     Abort,
     cancel_shielded_checkpoint,
+    checkpoint,
     checkpoint_if_cancelled,
     enable_ki_protection,
     wait_task_rescheduled,
@@ -133,24 +134,36 @@ class Calls(Block):
         task: Task[Any] = self.task_class(func, *args, **kwargs)
         task._report = self._report
         task._slots = self._slots
-        task._prepare(self._crew.prepare)
+        if task._func is not None:
+            task._coro = self._crew.prepare(task._func, task._args, task._kwargs)
         return task
 
     @enable_ki_protection
     async def _start(self, task: Task[Any]) -> None:
         """Wait for a slot, and begin a call in it."""
+        if not self._take_slot_nowait(task):
+            await self._start_late(task)
+            return
         try:
-            # `_take_slot`, written out: this is most of what a spawn costs.
-            await checkpoint_if_cancelled()
-            if self._take_slot_nowait(task):
-                await cancel_shielded_checkpoint()
-            else:
-                await self._wait_for_slot(task)
-            self._check_slot(task)
+            await checkpoint()
+        except BaseException:
+            self._give_up(task)
+            raise
+        self._begin(task)
+
+    async def _start_late(self, task: Task[Any]) -> None:
+        """The same, where there was no slot a moment ago."""
+        try:
+            await self._wait_for_slot(task)
         except BaseException:
             task._die()
             raise
         self._begin(task)
+
+    def _give_up(self, task: Task[Any]) -> None:
+        """Whoever asked for a call that has a slot was cancelled."""
+        self._slots.release(task)
+        task._die()
 
     def _full(self) -> PoolFull:
         return PoolFull(f"{self!r} has no free slot")
@@ -158,7 +171,8 @@ class Calls(Block):
     def _take_slot_nowait(self, seat: object) -> bool:
         """Take a slot, if there is one that nobody waits for or has asked for."""
         limiter = self._slots.limiter
-        if self._line.asked and limiter.available_tokens <= len(self._line):
+        # This spares most of those an exception who will have to wait.
+        if limiter.available_tokens <= (len(self._line) if self._line.asked else 0):
             return False
         try:
             limiter.acquire_on_behalf_of_nowait(seat)
@@ -263,7 +277,6 @@ class Calls(Block):
             await checkpoint_if_cancelled()
             if not self._take_slot_nowait(task):  # this is no checkpoint, for it waits anyway
                 await self._wait_for_slot(task)
-            self._check_slot(task)
         except BaseException:
             task._die()
             raise

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from trio.lowlevel import enable_ki_protection, reschedule
 
-from triopool._functions import check_callable, start_call
+from triopool._functions import check_callable, is_async, start_call
 from triopool._jobs import SINGLE_CALL
 from triopool._pace import Pace
 from triopool._rows import TaskRows
@@ -110,7 +110,7 @@ class TaskCrew(Crew):
     def prepare(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Awaitable[Any] | None:
-        return start_call(func, args, kwargs)
+        return None if is_async(func) else start_call(func, args, kwargs)
 
     def begin(self, task: Task[Any], seat: object, context: Context | None = None) -> Worker:
         worker = self.assign(SINGLE_CALL, task.name, context)

@@ -104,10 +104,8 @@ def not_async(func: object, result: object) -> TypeError:
 @enable_ki_protection
 def start_call(
     func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Awaitable[Any] | None:
-    """Check that ``func`` is async; where only a call tells, make it and return the awaitable."""
-    if is_async(func):
-        return None
+) -> Awaitable[Any]:
+    """Make a call of ``func``, since only that tells whether it is async: the awaitable."""
     check_callable(func)
     result = _call(func, args, kwargs)
     if not inspect.isawaitable(result):

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from triopool._worker import Worker
 
-# What a worker does next: await what its job starts, end the job, or begin it anew: at once, when
-# the loop has passed, or when a new context is in force.
-GO, LEAVE, AGAIN, BREATHE, RENEW = range(5)
+# What a worker does next: end the job, await what it starts, or begin it anew: at once, when the
+# loop has passed, or when a new context is in force.
+LEAVE, GO, AGAIN, BREATHE, RENEW = range(5)
 
 
 class Job:
@@ -48,7 +48,7 @@ class Job:
             del error
 
     def leave(self, worker: Worker, /) -> None:
-        """The worker has nothing more to do with it. It may have been in the middle of anything."""
+        """The worker has nothing more to do with it. It may be in the middle of anything."""
 
 
 class SingleCall(Job):
@@ -71,7 +71,7 @@ class SingleCall(Job):
     def returned(self, worker: Worker, value: Any, /) -> int:
         task = worker.task
         assert task is not None
-        worker.over()
+        worker.crew.block._over(worker)
         if worker.trio_task not in worker.unscoped and worker.trio_task.child_nurseries:
             task._fail(nursery_left_open(task.name))
         else:
@@ -82,7 +82,7 @@ class SingleCall(Job):
     def failed(self, worker: Worker, error: BaseException, /) -> int:
         task = worker.task
         assert task is not None
-        worker.over()
+        worker.crew.block._over(worker)
         cancelled, rest = sift(error)
         try:
             if rest is None:

@@ -19,6 +19,7 @@ from triopool.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
     from triopool._crew import TaskCrew
     from triopool._series import Series
     from triopool._slots import Slots

@@ -100,6 +100,12 @@ class ThreadWorker(Worker):
         else:
             self.park()
 
+    @enable_ki_protection
+    def over(self) -> None:
+        """The call is over: it has no slot from now on."""
+        self.crew.block._vacate(self)
+        self.task = None
+
     def _done(self) -> None:
         if self.series is not None:
             self.series.rows.leave(self)

@@ -19,7 +19,7 @@ from trio.lowlevel import (
 )
 
 from triopool._inside import WORKERS
-from triopool._jobs import BREATHE, GO, LEAVE, RENEW
+from triopool._jobs import BREATHE, GO, RENEW
 from triopool._remains import NurseryLeftOpen, tasks_directly_in, wake_closer
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Worker:
         """Do one job after the other. What is awaited here may be the user's."""
         while (job := self.job) is not None:
             step = job.begin(self)
-            while step != LEAVE:
+            while step:
                 if step == GO:
                     try:
                         value = await job.start(self.arg)
@@ -129,7 +129,8 @@ class Worker:
     @enable_ki_protection
     def _rest(self) -> bool:
         """The job is over. Join those that are idle, if they are not too many."""
-        self._done()
+        if self.job is not None:
+            self._done()
         crew = self.crew
         task = self.trio_task
         if (
@@ -167,15 +168,9 @@ class Worker:
 
     def _done(self) -> None:
         """The job is over."""
-        job, self.job = self.job, None
-        if job is not None:
-            job.leave(self)
-        self.arg = None
-        if self.counted or self.task is not None or self.seat is not None:
-            self.crew.block._vacate(self)
-        if self.engaged:
-            self.engaged = False
-            self.crew.block._disengage()
+        if self.job is not None:
+            self.job.leave(self)
+        self.crew.block._over(self)
 
     def _leave(self) -> None:
         """The Trio task is about to end, maybe in the middle of anything."""
@@ -199,12 +194,6 @@ class Worker:
             return await task.run()
         finally:
             del task  # the error's traceback holds the frames that called
-
-    @enable_ki_protection
-    def over(self) -> None:
-        """The call is over: it has no slot from now on."""
-        self.crew.block._vacate(self)
-        self.task = None
 
     @enable_ki_protection
     def stop(self, reason: str) -> None:

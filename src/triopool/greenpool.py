@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import attrs
 import trio
-from trio.lowlevel import checkpoint, enable_ki_protection
+from trio.lowlevel import checkpoint
 
 from triopool._base import OnError
 from triopool._exceptions import PoolFull, TaskKilled
@@ -136,11 +136,10 @@ class GreenPool(Pool):
             raise
         self._begin_or_enqueue(task)
 
-    @enable_ki_protection
-    async def _start(self, task: Task[Any]) -> None:
+    async def _start_late(self, task: Task[Any]) -> None:
         member = self._own_member()
         if member is None:
-            await super()._start(task)
+            await super()._start_late(task)
             return
         try:
             await self._take_slot(task, blocking=False)

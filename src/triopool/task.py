@@ -69,7 +69,7 @@ class Task(Call[T_co]):
     ) -> None:
         if func is None and type(self).run is cast("Any", Task).run:
             raise TypeError("a Task needs an async function, or a subclass that overrides run()")
-        super().__init__(func, args, kwargs)
+        self._set_up(func, args, kwargs)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.status.name} at {id(self):#x}>"
