@@ -313,7 +313,10 @@ class Block:
             self._members.pop(worker, None)
             if worker.lent is None and worker.loan is None:
                 worker.seat = None
-                self._slots.release(seat)
+                slots = self._slots
+                slots.limiter.release_on_behalf_of(seat)
+                if slots.tickets:
+                    slots.look_for_deadlock()
             else:
                 self._pass_on(seat, worker)
         elif worker.task is not None:

@@ -81,9 +81,8 @@ class Call(Generic[T_co]):
     _value: T_co | None
     _failure: Failure | None
     _observed: bool  # somebody has seen the failure
-    _doomed: bool  # somebody has killed it
-    _verdict: Exception | None  # what whoever waits for it gets if it ends KILLED
-    _reason: str | None
+    # Somebody has killed it: what whoever waits for it gets if it ends KILLED, and why.
+    _doom: tuple[Exception | None, str | None] | None
     _ledger: Ledger | None  # where its error is kept until somebody looks
     _host: Host | None  # whatever runs it, or waits for its slot
     _report: Callable[[Any], None]  # takes a failure that nobody waits for
@@ -109,9 +108,8 @@ class Call(Generic[T_co]):
         self._started = self._begun = False
         self._value = None
         self._failure = None
-        self._observed = self._doomed = False
-        self._verdict = None
-        self._reason = None
+        self._observed = False
+        self._doom = None
         self._ledger = None
         self._host = None
         self._report = report_outside
@@ -182,8 +180,7 @@ class Call(Generic[T_co]):
 
     def _die_with(self, verdict: BaseException) -> None:
         """RUNNING → KILLED, where it stands for a map that was killed."""
-        self._doomed = True
-        self._verdict = cast("Exception", verdict)
+        self._doom = cast("Exception", verdict), None
         self._die()
 
     @enable_ki_protection
@@ -239,9 +236,9 @@ class Call(Generic[T_co]):
         if self._failure is not None:
             self._observe()
             return self._failure
-        error = self._verdict
+        error, reason = self._doom or (None, None)
         if error is None:
-            why = f": {self._reason}" if self._reason else ""
+            why = f": {reason}" if reason else ""
             error = TaskKilled(f"{self.name} was killed{why}")
         return Failure(error, None, killed=True)
 
@@ -254,10 +251,8 @@ class Call(Generic[T_co]):
 
     def _kill(self, verdict: Exception | None, reason: str | None) -> None:
         self._check_thread("kill_nowait", "")
-        if not self._doomed:
-            self._doomed = True
-            self._verdict = verdict
-            self._reason = reason
+        if self._doom is None:
+            self._doom = verdict, reason
         host = self._host
         series = self._series
         try:

@@ -212,11 +212,29 @@ class Calls(Block):
     async def _wait_for_slot(self, seat: object) -> None:
         """Wait in line for a slot, where there was none a moment ago."""
         slots = self._slots
+        workers = enclosing_workers()
         self._busy += 1
         self._engaged += 1
-        workers = list(enclosing_workers())
+        try:
+            if workers or slots.shared:
+                await self._wait_inside(seat, workers)
+                return
+            if self._line.asked:
+                await self._line.after_all()
+            slots.begin_wait()
+            try:
+                await slots.limiter.acquire_on_behalf_of(seat)
+            finally:
+                slots.end_wait()
+        finally:
+            self._less_busy()
+            self._disengage()
+
+    async def _wait_inside(self, seat: object, workers: list[Worker]) -> None:
+        """The same, where a deadlock is possible, or the pool may be closed meanwhile."""
+        slots = self._slots
         # What a feeder runs is the input of a map: whoever waits for that waits for this.
-        feeders = [feeder for w in workers if (feeder := w.feeder_for(slots))] if workers else ()
+        feeders = [feeder for worker in workers if (feeder := worker.feeder_for(slots))]
         for feeder in feeders:
             feeder.input_waits += 1
             slots.look_for_deadlock()
@@ -227,8 +245,6 @@ class Calls(Block):
         finally:
             for feeder in feeders:
                 feeder.input_waits -= 1
-            self._less_busy()
-            self._disengage()
 
     def _check_slot(self, seat: object) -> None:
         """Give a slot back, and raise, if the block was left meanwhile."""

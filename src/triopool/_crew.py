@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from triopool.task import Task
 
 
+# At some 4 KB each they must not pile up for ever.
+MAX_IDLE = 256
+
+
 @attrs.define(eq=False)
 class Crew(abc.ABC):
     """The workers that run the calls of one pool. Where they run them, a subclass says."""
@@ -63,12 +67,12 @@ class Crew(abc.ABC):
     def dismiss(self) -> None:
         """Send everyone home who is idle now, and who would be from now on."""
 
-    def hire(self, worker: Worker, context: Context | None) -> None:
+    def hire(self, worker: Worker, name: str, context: Context | None) -> None:
         """Start a new worker in ``context``, or else in a copy of the current one."""
         if context is None:
-            self.nursery.start_soon(worker.main, name=worker.name)
+            self.nursery.start_soon(worker.main, name=name)
         else:
-            context.run(partial(self.nursery.start_soon, worker.main, name=worker.name))
+            context.run(partial(self.nursery.start_soon, worker.main, name=name))
 
 
 @attrs.define(eq=False)
@@ -76,6 +80,7 @@ class TaskCrew(Crew):
     """Workers that run async functions, and do whatever else a pool needs Trio tasks for."""
 
     reuse: bool
+    most_idle: int = attrs.field(init=False)  # so many are parked
     idle_name: str = attrs.field(init=False)  # of the Trio tasks of those that are parked
     # parked, the last one at the end
     idle: dict[Worker, None] = attrs.field(factory=dict["Worker", None], init=False)
@@ -86,6 +91,7 @@ class TaskCrew(Crew):
     pace: Pace = attrs.field(factory=Pace, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.most_idle = MAX_IDLE if self.reuse else 0
         self.idle_name = f"idle worker of {self.block._label}"
 
     @enable_ki_protection
@@ -94,14 +100,13 @@ class TaskCrew(Crew):
         if self.idle:
             worker, _ = self.idle.popitem()
             worker.job = job
-            worker.name = name
             task = worker.trio_task
             task.name = name
             task.context = copy_context() if context is None else context
             reschedule(task)
             return worker
-        worker = Worker(self, job, name)
-        self.hire(worker, context)
+        worker = Worker(self, job)
+        self.hire(worker, name, context)
         return worker
 
     def check(self, func: object) -> None:
@@ -124,6 +129,7 @@ class TaskCrew(Crew):
     @enable_ki_protection
     def dismiss(self) -> None:
         self.dismissed = True
+        self.most_idle = 0
         for worker in self.idle:
             worker.job = None
             reschedule(worker.trio_task)

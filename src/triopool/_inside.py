@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from triopool._worker import Worker
     from triopool.task import Task
@@ -38,8 +38,9 @@ def own_worker() -> Worker | None:
     return _caller(task) if worker is None else worker
 
 
-def enclosing_workers() -> Iterator[Worker]:
+def enclosing_workers() -> list[Worker]:
     """The workers that the current Trio task is, or runs in a nursery below of, innermost first."""
+    workers: list[Worker] = []
     task = trio.lowlevel.current_task()
     nursery = task.parent_nursery
     while nursery is not None:  # only the root task has none, and is no worker
@@ -50,23 +51,23 @@ def enclosing_workers() -> Iterator[Worker]:
                 nursery = worker.trio_task.parent_nursery
                 assert nursery is not None
         if worker is not None:
-            yield worker
+            workers.append(worker)
         task = nursery.parent_task
         nursery = task.parent_nursery
+    return workers
 
 
 def _caller(task: trio.lowlevel.Task) -> Worker | None:
     """The worker whose thread had Trio start this task, if it is a system task for that."""
-    nursery = task.parent_nursery
-    if nursery is None or nursery.parent_task.parent_nursery is not None:
-        return None
     # What is called there and then is in the context of the call, but not its Trio task.
     is_current = task is trio.lowlevel.current_task()
     worker = CALLER.get(None) if is_current else task.context.get(CALLER)
-    # It may be of another run of Trio, which began in the thread.
-    if worker is None or worker.seat is None or not _is_of_this_run(worker):
+    if worker is None or worker.seat is None:
         return None
-    return worker
+    nursery = task.parent_nursery
+    is_system_task = nursery is not None and nursery.parent_task.parent_nursery is None
+    # It may be of another run of Trio, which began in the thread.
+    return worker if is_system_task and _is_of_this_run(worker) else None
 
 
 def _is_of_this_run(worker: Worker) -> bool:

@@ -186,7 +186,7 @@ class Members(Calls):
         """
         check_timeout(timeout)
         tasks, every_series = self._kill_all(exception, reason)
-        waiting = list(enclosing_workers())
+        waiting = enclosing_workers()
         around: list[Worker] = []  # these, and what waits for them, would wait for the caller
         while waiting:
             worker = waiting.pop()

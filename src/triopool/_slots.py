@@ -92,26 +92,32 @@ class Slots:
             pass
         else:
             return
-        await self.wait(seat, list(enclosing_workers()))
+        await self.wait(seat, enclosing_workers())
 
     @enable_ki_protection
     async def wait(self, seat: object, workers: list[Worker]) -> None:
         """Wait in line for a slot. ``workers`` are those around the current Trio task."""
-        self.waiting += 1
-        self.queue.waiting += 1
+        self.begin_wait()
         try:
-            if self.queue.listeners:
-                self.queue.press()
             if self.shared:
                 await self._take_shared(seat)
-            elif workers:
+            else:
                 with self.ticket(_always, workers):
                     await self.limiter.acquire_on_behalf_of(seat)
-            else:
-                await self.limiter.acquire_on_behalf_of(seat)
         finally:
-            self.waiting -= 1
-            self.queue.waiting -= 1
+            self.end_wait()
+
+    def begin_wait(self) -> None:
+        """Count a wait, of which those hear who hold slots."""
+        self.waiting += 1
+        self.queue.waiting += 1
+        if self.queue.listeners:
+            self.queue.press()
+
+    def end_wait(self) -> None:
+        """It is over."""
+        self.waiting -= 1
+        self.queue.waiting -= 1
 
     async def _take_shared(self, seat: object) -> None:
         # Others may hold the slots for long after this pool is closed.

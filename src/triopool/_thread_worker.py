@@ -35,6 +35,7 @@ class ThreadWorker(Worker):
     """
 
     home: ThreadCrew = attrs.field(kw_only=True)  # while `crew` are the clerks
+    name: str = attrs.field(kw_only=True)
     inbox: SimpleQueue[Errand | None] = attrs.field(
         factory=SimpleQueue["Errand | None"], init=False
     )

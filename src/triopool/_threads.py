@@ -104,10 +104,10 @@ class ThreadCrew(Crew):
         """A new worker, which can be sent on its first errand before its thread has started."""
         self.hired += 1
         name = f"{self.block._label} #{self.hired}"
-        worker = ThreadWorker(self.block._clerks, None, name, home=self)
+        worker = ThreadWorker(self.block._clerks, None, home=self, name=name)
         self.threads[worker] = None
         self.wanted = max(self.wanted, len(self.threads))
-        self.hire(worker, self.context.copy())
+        self.hire(worker, name, self.context.copy())
         return worker
 
     @enable_ki_protection

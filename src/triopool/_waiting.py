@@ -107,7 +107,7 @@ class _Arrivals(Generic[W]):
     @enable_ki_protection
     async def until(self, count: int) -> None:
         """Wait until ``count`` of them are done."""
-        around = list(enclosing_workers())
+        around = enclosing_workers()
         for each in self.pending:
             if isinstance(each, Task) and any(worker.runs(each) for worker in around):
                 raise RuntimeError(f"{each!r} cannot wait for itself: it would never end")

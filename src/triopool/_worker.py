@@ -35,11 +35,6 @@ if TYPE_CHECKING:
     from triopool._slots import Loan, Slots
     from triopool.task import Task
 
-# As many parked workers are kept for the next calls; at some 4 KB each they must not pile up for
-# ever.
-MAX_IDLE = 256
-
-
 _NONE_YET: Any = None
 
 
@@ -53,7 +48,6 @@ class Worker:
 
     crew: TaskCrew
     job: Job | None
-    name: str
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     trio_task: trio.lowlevel.Task = _NONE_YET
     unscoped: Container[object] = ()  # Trio tasks that no call has left a scope open in
@@ -133,13 +127,7 @@ class Worker:
             self._done()
         crew = self.crew
         task = self.trio_task
-        if (
-            self.hit
-            or crew.dismissed
-            or not crew.reuse
-            or len(crew.idle) >= MAX_IDLE
-            or task not in self.unscoped
-        ):
+        if self.hit or len(crew.idle) >= crew.most_idle or task not in self.unscoped:
             return False
         task.name = crew.idle_name
         task.context = crew.context  # that of the last call may hold on to much
@@ -168,20 +156,19 @@ class Worker:
 
     def _done(self) -> None:
         """The job is over."""
+        task = self.task
         if self.job is not None:
             self.job.leave(self)
         self.crew.block._over(self)
+        if task is not None and not task.ready():
+            task._die()
 
     def _leave(self) -> None:
         """The Trio task is about to end, maybe in the middle of anything."""
         del WORKERS[self.trio_task]
         self.crew.idle.pop(self, None)
         self.crew.stranded.pop(self, None)
-        task = self.task
         self._done()
-        if task is not None and not task.ready():
-            task._die()
-        self.task = None
 
     def is_tidy(self) -> bool:
         """Whether no call has left a cancel scope open in its Trio task."""
