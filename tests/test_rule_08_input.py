@@ -15,6 +15,11 @@ async def give(x):
     return x
 
 
+async def after_a_second(x):
+    await trio.sleep(1)
+    return x
+
+
 async def pair(*args):
     return args
 
@@ -736,7 +741,7 @@ async def test_an_empty_async_input_ends_at_once(way, size, autojump_clock):
 
 
 @every_way
-@pytest.mark.parametrize("size", [1, 2, None])
+@pytest.mark.parametrize("size", [0, 1, 2, None])
 async def test_an_empty_input_ends_at_once(way, size, autojump_clock):
     async with Pool(size) as pool:
         for empty in ((), "", {}, range(0), iter([]), Source(0).rows()):
@@ -744,6 +749,25 @@ async def test_an_empty_input_ends_at_once(way, size, autojump_clock):
             assert await way(pool, pair, [1, 2, 3], empty) == []
             assert await way(pool, pair, empty, Source(3).async_rows()) == []
     assert trio.current_time() == 0
+
+
+@every_way
+async def test_the_end_of_the_input_is_found_without_a_slot(way, autojump_clock):
+    async with Pool(1) as pool:
+        member = await pool.spawn(trio.sleep, 5)
+        assert await way(pool, give, []) == await way(pool, give, Source(0).rows()) == []
+        assert trio.current_time() == 0
+        await member
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def take_the_slot_after_the_row():
+                await wait_all_tasks_blocked()
+                await pool.spawn(trio.sleep_forever)
+
+            with trio.fail_after(2):
+                assert await way(pool, after_a_second, ["row"]) == ["row"]
+        pool.kill_nowait()
 
 
 @every_way

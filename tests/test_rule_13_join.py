@@ -288,3 +288,23 @@ async def test_join_with_raise_error_that_runs_out_of_time_raises_what_there_is(
         with pytest.raises(ExceptionGroup):
             await pool.join(timeout=1, raise_error=True)
         assert len(pool) == 1
+
+
+async def test_join_tells_that_all_is_over_when_the_block_was_left_meanwhile():
+    joined = []
+
+    async def join(pool):
+        joined.append(await pool.join())
+
+    async def wait_for_a_slot(pool):
+        with pytest.raises(trio.ClosedResourceError):
+            await pool.spawn(takes, 1)
+
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(KeyError):
+            async with Pool(0) as pool:
+                nursery.start_soon(wait_for_a_slot, pool)
+                nursery.start_soon(join, pool)
+                await wait_all_tasks_blocked()
+                raise KeyError
+    assert joined == [True]

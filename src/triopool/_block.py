@@ -402,7 +402,7 @@ class Block:
         else:
             with trio.move_on_after(timeout):
                 await self._until_idle()
-        idle = not self._busy
+        idle = not self._busy or self._state is CLOSED
         if raise_error and (errors := self._ledger.drain()):
             try:
                 raise ExceptionGroup(self._ledger.message(len(errors)), errors)

@@ -136,6 +136,13 @@ class Feeder(Job):
                     if row is END or series.exhausted:
                         series.exhausted = True
                         continue
+                elif not rows.prefetches and self._will_wait():
+                    # The end is to be found without a slot. But where anyone may pull, rows are
+                    # numbered in the order of pulling, so none is to be pulled ahead.
+                    if inputs.is_at_end() if inputs.direct else not rows.workers:
+                        row = rows.pull()
+                    if series.exhausted:
+                        continue
             await self._take_seat()
             if row is END and self._may_launch() and not inputs.is_async and rows.unserved <= 0:
                 row = rows.pull() if series.room() else END
@@ -206,6 +213,12 @@ class Feeder(Job):
                 await self._wait_for_seat(seat, loan)
             else:
                 self.seat = seat
+
+    def _will_wait(self) -> bool:
+        """Whether there is no slot for the next row yet."""
+        if self.loan is not None and self.loan.free:
+            return False
+        return self.block._slots.limiter.available_tokens < 1
 
     def _has_rows(self) -> bool:
         return not self.series.exhausted or self.series.rows.unserved > 0

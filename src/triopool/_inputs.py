@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterable, Generator, Iterable
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
@@ -69,6 +70,10 @@ class Inputs:
             all(type(it) in _BUILTIN for it in iterators),
             rows.__next__,
         )
+
+    def is_at_end(self) -> bool:
+        """Whether it is known, without pulling, that there are no more rows."""
+        return any(length_hint(it, 1) == 0 for it in self._iterators)
 
     async def pull_async(self) -> Any:
         """The next row, or END."""

@@ -89,6 +89,10 @@ class Rows(abc.ABC):
     def handle(self, worker: Worker) -> Task[Any] | None:
         """A task for the row that a worker runs now."""
 
+    def close(self) -> None:
+        """The series is over, and has this."""
+        del self.series
+
 
 @attrs.define(eq=False)
 class TaskRows(Rows, Job):
@@ -101,12 +105,14 @@ class TaskRows(Rows, Job):
 
     crew: TaskCrew
     start: Callable[[Any], Awaitable[Any]] = attrs.field(init=False)  # of a row
+    put: Callable[[int, Any], None] = attrs.field(init=False)  # takes the result of a row
     goes_on: bool = attrs.field(init=False)  # a worker may take row after row
     slots: Slots = attrs.field(init=False)
     content: object = attrs.field(init=False)  # of the context that the rows begin in
 
     def __attrs_post_init__(self) -> None:
         self.slots = self.series.slots
+        self.put = self.series.sink()
         self.content = content_of(self.series.context)
         self.start = row_function(self.series.func, self.series.inputs.starred)
         if self.series.task_class.run is not cast("Any", Task).run:
@@ -152,6 +158,10 @@ class TaskRows(Rows, Job):
         task._launch(worker)
         task._begun = True
         return task
+
+    def close(self) -> None:
+        super().close()
+        del self.put
 
     # The workers
 
@@ -205,15 +215,23 @@ class TaskRows(Rows, Job):
 
     @enable_ki_protection
     def returned(self, worker: Worker, value: Any, /) -> int:
-        if worker.trio_task not in worker.unscoped and worker.trio_task.child_nurseries:
+        if worker.task is None and worker.trio_task in worker.unscoped:
+            worker.arg = END
+            self.put(worker.index, value)
+            return self._step(worker)
+        return self._returned_with_more(worker, value)
+
+    def _returned_with_more(self, worker: Worker, value: Any) -> int:
+        """The same, where somebody has looked at the row, or it has left something open."""
+        if not worker.is_tidy() and worker.trio_task.child_nurseries:
             self._settle(worker, caught(nursery_left_open(self.series.name)))
             return LEAVE
         if worker.task is not None:
             task, worker.task = worker.task, None
             task._succeed(value)  # its links may raise, or leave a scope open
         worker.arg = END
-        self.series.put(worker.index, value)
-        return self._step(worker) if worker.trio_task in worker.unscoped else LEAVE
+        self.put(worker.index, value)
+        return self._step(worker) if worker.is_tidy() else LEAVE
 
     @enable_ki_protection
     def failed(self, worker: Worker, error: BaseException, /) -> int:

@@ -116,6 +116,7 @@ class Worker:
                     await cancel_shielded_checkpoint()
                 job = self.job
                 step = job.begin(self)
+            del job  # it may hold on to much
             if not self._rest():
                 break
             await wait_task_rescheduled(self._cancelled_while_idle)
