@@ -1,6 +1,5 @@
 """What can be done here: `nox -l` lists it, and `nox` alone does all that a change must pass."""
 
-import functools
 import os
 import re
 import shutil
@@ -22,6 +21,8 @@ nox.options.download_python = "never"
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 HTML = Path("docs", "_build", "html")
+# Tests of programs that take their time and are the same on each Python: the oldest runs them.
+ONCE = ["tests/test_benchmarks.py", "tests/test_docs.py", "tests/test_linkcheck.py"]
 
 TRY_OUT = """\
 from pathlib import Path
@@ -76,12 +77,6 @@ def remake(path: Path) -> Path:
     return path
 
 
-@functools.cache
-def coverage_dir(cache: Path) -> Path:
-    """A place for the data of this run of nox, free of what earlier runs left behind."""
-    return remake(cache / "coverage")
-
-
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style with ruff; `-- --fix` repairs what it can."""
@@ -105,32 +100,17 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests on each Python, then `coverage`; arguments after `--` are pytest's."""
+    """Run the tests on each Python, with coverage on the newest; after `--` come pytest's."""
     session.install("-e", ".", *requirements("tests"))
-    data = coverage_dir(session.cache_dir) / ".coverage"
-    # The benchmark takes its time, and is the same on each.
-    once = () if session.python == PYTHONS[0] else ("--ignore=tests/test_benchmarks.py",)
-    arguments = session.posargs or once
-    # Coverage takes half of the time, and one between the oldest and a newer one has no lines of
-    # its own.
-    newer = any(shutil.which(f"python{version}") for version in PYTHONS[2:])
-    if session.python == PYTHONS[1] and newer:
-        session.run("pytest", *arguments)
-        return
-    session.run("coverage", "run", "-m", "pytest", *arguments, env={"COVERAGE_FILE": str(data)})
-    session.notify("coverage")
-
-
-@nox.session
-def coverage(session: nox.Session) -> None:
-    """Combine and report the coverage of all tests that ran; `tests` calls it."""
-    session.install(*(r for r in requirements("tests") if r.startswith("coverage")))
-    session.run("coverage", "combine", "--quiet", str(coverage_dir(session.cache_dir)))
-    if session.posargs:
-        session.log("These may not have been all the tests: coverage is shown, not required.")
-        session.run("coverage", "report", "--fail-under=0")
-    else:
-        session.run("coverage", "report")
+    here = [version for version in PYTHONS if shutil.which(f"python{version}")] or PYTHONS
+    options = list(session.posargs) or ["-n", "auto", "--dist", "worksteal"]
+    if not session.posargs and session.python != here[0]:
+        options += [f"--ignore={path}" for path in ONCE]
+    # It takes half of the time, and no line is an older Python's own.
+    if session.python == here[-1]:
+        options += ["--cov", "--cov-report=term-missing:skip-covered"]
+        options += ["--cov-fail-under=0"] if session.posargs else []
+    session.run("pytest", *options)
 
 
 @nox.session

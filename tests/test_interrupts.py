@@ -438,6 +438,7 @@ def test_ctrl_c_at_a_random_moment_ends_a_program_with_one_keyboardinterrupt(see
 AT_A_LINE = (
     PROGRAM
     + '''
+import functools
 import linecache
 import os
 import random
@@ -453,6 +454,11 @@ warnings.filterwarnings("ignore", "coroutine '.*' was never awaited")
 WITH = re.compile(r"\\s*(async )?with\\b").match
 
 
+@functools.cache
+def begins_a_block(file, number):
+    return WITH(linecache.getline(file, number)) is not None
+
+
 class Interrupter:
     """Press Ctrl-C at a given line that runs in the package."""
 
@@ -465,7 +471,7 @@ class Interrupter:
         file = frame.f_code.co_filename
         if not file.startswith(HERE):
             return None
-        if event == "line" and not WITH(linecache.getline(file, frame.f_lineno)):
+        if event == "line" and not begins_a_block(file, frame.f_lineno):
             self.count += 1
             if self.count == self.at:
                 self.where = f"{os.path.basename(file)}:{frame.f_lineno}"

@@ -549,11 +549,11 @@ async def test_another_task_ticks_while_calls_without_a_checkpoint_run(method, s
         else:
             nursery.start_soon(consume, getattr(pool, method)(busy, range(10**9), maxsize=10))
         ticks = 0
-        while calls < 20_000:
+        while calls < 4_000:
             await trio.lowlevel.checkpoint()
             ticks += 1
         nursery.cancel_scope.cancel()
-    assert ticks >= 100
+    assert ticks >= 20
 
 
 async def test_the_number_of_workers_does_not_grow_with_a_map_of_calls_without_a_checkpoint():

@@ -117,7 +117,7 @@ async def test_cancelled_wait_leaves_the_calls_running_and_nothing_on_them(no_gc
         await task.kill()
 
 
-@pytest.mark.parametrize("thing", [None, trio.sleep, "task"], ids=repr)
+@pytest.mark.parametrize("thing", [None, trio.sleep, "task"], ids=["None", "sleep", "str"])
 @pytest.mark.parametrize("function", [triopool.wait, as_completed])
 async def test_only_tasks_and_futures_can_be_waited_for(
     function: Callable[..., Any], thing: object
