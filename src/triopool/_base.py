@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 import trio
-from trio.lowlevel import checkpoint
+from trio.lowlevel import checkpoint, enable_ki_protection
 
 from triopool._block import CLOSING
 from triopool._maps import Maps
@@ -71,6 +71,7 @@ class BasePool(Maps):
         free = self._slots.limiter.available_tokens
         return 1 if free == math.inf else max(0, int(free))
 
+    @enable_ki_protection
     async def wait_available(self, timeout: float | None = None) -> int:
         """Wait until a slot is free and nobody is ahead in the line. This reserves nothing.
 

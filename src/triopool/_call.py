@@ -222,6 +222,7 @@ class Call(Generic[T_co]):
             self._ledger.discard(self)
             self._ledger = None
 
+    @enable_ki_protection
     def _result(self) -> T_co:
         """The value of a task that is over, or its error raised."""
         if self._status is SUCCEEDED:

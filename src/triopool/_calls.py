@@ -86,6 +86,7 @@ class Calls(Block):
                 raise
             self._begin(task)
 
+    @enable_ki_protection
     async def _apply(self, func: Callable[..., Any], args: Any, kwds: Any) -> Any:
         """Run a call that ends with its caller, in place if that is a member."""
         task = self._new(func, *arguments(args, kwds))

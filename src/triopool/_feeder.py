@@ -141,8 +141,8 @@ class Feeder(Job):
                     # numbered in the order of pulling, so none is to be pulled ahead.
                     if inputs.is_at_end() if inputs.direct else not rows.workers:
                         row = rows.pull()
-                    if series.exhausted:
-                        continue
+                        if row is END:
+                            continue
             await self._take_seat()
             if row is END and self._may_launch() and not inputs.is_async and rows.unserved <= 0:
                 row = rows.pull() if series.room() else END

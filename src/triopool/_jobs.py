@@ -151,6 +151,7 @@ def let_go_on(
     worker: Worker, error: BaseException, cancelled: bool, rest: BaseException | None
 ) -> None:
     """After a call has raised ``error``, which was sifted, raise what its worker must let go on."""
+    further: BaseException | None = None
     try:
         if rest is not None and not isinstance(rest, Exception):
             further = rest
@@ -165,5 +166,4 @@ def let_go_on(
             raise further
         raise further from None
     finally:
-        further = None
-        del error, rest
+        del error, rest, further

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gc import get_referents
 from operator import is_
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import trio
 
@@ -33,7 +33,7 @@ def tasks_directly_in(task: trio.lowlevel.Task, scope: trio.CancelScope) -> Cont
         if not isinstance(each, _PLAIN) and any(each is other for other in mine)
     ]
     sets = [
-        each
+        cast("set[object]", each)
         for common in shared
         for each in get_referents(common)
         if isinstance(each, set) and task in each

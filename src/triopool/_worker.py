@@ -115,6 +115,7 @@ class Worker:
                     # The new context is in force from the next step of the Trio task on.
                     await cancel_shielded_checkpoint()
                 job = self.job
+                assert job is not None  # but another it may be
                 step = job.begin(self)
             del job  # it may hold on to much
             if not self._rest():

@@ -131,6 +131,7 @@ class Task(Call[T_co]):
         return self._value
 
     @property
+    @enable_ki_protection
     def exception(self) -> BaseException | None:
         """The error that it failed with, or None. Looking at an error counts as having seen it."""
         if self._failure is None:
@@ -143,6 +144,7 @@ class Task(Call[T_co]):
     def __await__(self) -> Generator[Any, None, T_co]:
         return self.get().__await__()
 
+    @enable_ki_protection
     async def get(self, timeout: float | None = None) -> T_co:
         """Wait until it is over and take its result.
 
