@@ -235,6 +235,7 @@ class ThreadWorker(Worker):
             home.block._members.pop(self, None)
             self.lost[0].lose(self.lost[1])
             seat, self.seat = self.seat, None  # which comes back with the thread
+        self._done()
         super()._leave()
         self.seat = seat
         if errand is not None:

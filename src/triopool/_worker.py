@@ -170,7 +170,8 @@ class Worker:
         del WORKERS[self.trio_task]
         self.crew.idle.pop(self, None)
         self.crew.stranded.pop(self, None)
-        self._done()
+        if self.job is not None:
+            self._done()
 
     def is_tidy(self) -> bool:
         """Whether no call has left a cancel scope open in its Trio task."""
