@@ -1,6 +1,6 @@
 """Measure triopool beside its peers, in one run: `nox -s bench`.
 
-  nox -s bench                 all that the aims ask for, and more, in five to ten minutes
+  nox -s bench                 all that the aims ask for, and more, in about five minutes
   nox -s bench -- quick        a first idea, in one to three
   nox -s bench -- --case map --peer triopool,gevent --size 10 --call socket --items 1000
   nox -s bench -- check        compare with the ratios that are kept; fails if one has got lost

@@ -148,7 +148,7 @@ ITERATORS = ("imap", "imap_unordered", "green_imap")
 PLAN = [
     Section("Pools", [*map(point, POOLS), point("spawn", size=1)], rounds=5),
     Section("Threads", [*map(point, THREADS)], rounds=5),
-    Section("Import", [point("import")], rounds=5),
+    Section("Import", [point("import")], rounds=3),
     Section(
         "Parked tasks",
         [point("memory"), point("kill")],
@@ -158,12 +158,12 @@ PLAN = [
     Section(
         "Calls that do nothing",
         [point(name, "none", items=10_000) for name in ("map", *ITERATORS, "spawn")],
-        rounds=3,
+        rounds=2,
     ),
     Section(
         "Calls to a server",
-        [point(name, "socket", items=2_000) for name in ("map", *ITERATORS, "spawn", "thread_map")],
-        rounds=3,
+        [point(name, "socket", items=1_000) for name in ("map", *ITERATORS, "spawn", "thread_map")],
+        rounds=2,
     ),
     Section(
         "Sizes",
@@ -182,24 +182,24 @@ PLAN = [
             for name in ("imap", "imap_unordered", "map")
             for items in (1_000, 10_000, 300_000)
         ],
-        rounds=3,
+        rounds=2,
         peers=("triopool",),
     ),
     Section(
         "A million items",
-        [point(name, items=1_000_000) for name in ("imap", "map")],
+        [point("imap", items=1_000_000)],
         rounds=1,
         peers=("triopool",),
     ),
     Section(
         "Many calls in threads",
         [point(name, items=50_000) for name in THREADS],
-        rounds=2,
+        rounds=1,
         peers=("triopool", "trio", "concurrent"),
     ),
     Section(
         "Memory of the iterators",
-        [point(f"{name}_peak", items=items) for name in ITERATORS for items in (10_000, 300_000)],
+        [point(f"{name}_peak", items=items) for name in ITERATORS for items in (10_000, 100_000)],
         rounds=1,
         peers=("triopool", "gevent", "eventlet"),
     ),
