@@ -47,11 +47,11 @@ class AsyncCalls(AsyncMaps):
         """
         task = self._new(func, args, kwargs)
         # `_start`, written out: another coroutine would be dear where little else is.
-        if not self._take_slot_nowait(task):
-            await self._start_late(task)
-            return task
         try:
-            await checkpoint()
+            if self._take_slot_nowait(task):
+                await checkpoint()
+            else:
+                await self._wait_for_slot(task)
         except BaseException:
             self._give_up(task)
             raise

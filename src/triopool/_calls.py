@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -142,28 +143,20 @@ class Calls(Block):
     @enable_ki_protection
     async def _start(self, task: Task[Any]) -> None:
         """Wait for a slot, and begin a call in it."""
-        if not self._take_slot_nowait(task):
-            await self._start_late(task)
-            return
         try:
-            await checkpoint()
+            if self._take_slot_nowait(task):
+                await checkpoint()
+            else:
+                await self._wait_for_slot(task)
         except BaseException:
             self._give_up(task)
             raise
         self._begin(task)
 
-    async def _start_late(self, task: Task[Any]) -> None:
-        """The same, where there was no slot a moment ago."""
-        try:
-            await self._wait_for_slot(task)
-        except BaseException:
-            task._die()
-            raise
-        self._begin(task)
-
     def _give_up(self, task: Task[Any]) -> None:
-        """Whoever asked for a call that has a slot was cancelled."""
-        self._slots.release(task)
+        """Whoever asked for a call was cancelled, perhaps when it had a slot already."""
+        with suppress(RuntimeError):  # it had none
+            self._slots.release(task)
         task._die()
 
     def _full(self) -> PoolFull:
@@ -295,7 +288,7 @@ class Calls(Block):
             if not self._take_slot_nowait(task):  # this is no checkpoint, for it waits anyway
                 await self._wait_for_slot(task)
         except BaseException:
-            task._die()
+            self._give_up(task)
             raise
         self._begin(task)
         self._crew.hurry()

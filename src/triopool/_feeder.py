@@ -136,13 +136,10 @@ class Feeder(Job):
                     if row is END or series.exhausted:
                         series.exhausted = True
                         continue
-                elif not rows.prefetches and self._will_wait():
-                    # The end is to be found without a slot. But where anyone may pull, rows are
-                    # numbered in the order of pulling, so none is to be pulled ahead.
-                    if inputs.is_at_end() if inputs.direct else not rows.workers:
-                        row = rows.pull()
-                        if row is END:
-                            continue
+                elif not rows.prefetches and self._will_wait() and self._seems_to_end():
+                    row = rows.pull()
+                    if row is END:
+                        continue
             await self._take_seat()
             if row is END and self._may_launch() and not inputs.is_async and rows.unserved <= 0:
                 row = rows.pull() if series.room() else END
@@ -219,6 +216,15 @@ class Feeder(Job):
         if self.loan is not None and self.loan.free:
             return False
         return self.block._slots.limiter.available_tokens < 1
+
+    def _seems_to_end(self) -> bool:
+        """Whether to look for the end of the input even without a slot.
+
+        Where anyone may pull, rows are numbered in the order of pulling, so that none can be pulled
+        ahead; but there one sees the end without pulling. Elsewhere, look when nothing runs.
+        """
+        inputs = self.inputs
+        return inputs.is_at_end() if inputs.direct else not self.series.rows.workers
 
     def _has_rows(self) -> bool:
         return not self.series.exhausted or self.series.rows.unserved > 0

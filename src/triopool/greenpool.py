@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import attrs
 import trio
-from trio.lowlevel import checkpoint
+from trio.lowlevel import checkpoint, enable_ki_protection
 
 from triopool._base import OnError
 from triopool._exceptions import PoolFull, TaskKilled
@@ -110,7 +110,9 @@ class GreenPool(Pool):
         Returns:
           the `GreenThread` that stands for the call.
         """
-        return cast("GreenThread[T]", await super().spawn(func, *args, **kwargs))
+        task = self._new(func, args, kwargs)
+        await self._start(task)
+        return cast("GreenThread[T]", task)
 
     async def spawn_n(
         self, func: Callable[P, Awaitable[object]], /, *args: P.args, **kwargs: P.kwargs
@@ -136,10 +138,11 @@ class GreenPool(Pool):
             raise
         self._begin_or_enqueue(task)
 
-    async def _start_late(self, task: Task[Any]) -> None:
+    @enable_ki_protection
+    async def _start(self, task: Task[Any]) -> None:
         member = self._own_member()
         if member is None:
-            await super()._start_late(task)
+            await super()._start(task)
             return
         try:
             await self._take_slot(task, blocking=False)
