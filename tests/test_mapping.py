@@ -450,6 +450,7 @@ async def test_map_async_calls_back_without_a_slot_and_the_block_waits_for_it(au
 
     async with Pool(1) as pool:
         pool.map_async(give, [1, 2], callback)
+        await wait_all_tasks_blocked()
         pool.map_async(give, [3], seen.append)
     assert seen == [[3], [1, 2]]
     assert trio.current_time() == 5

@@ -918,3 +918,27 @@ async def test_base_exception_of_the_input_takes_the_pool_down() -> None:
             except Base:
                 pass
             await trio.sleep_forever()
+
+
+class Unsplittable(ExceptionGroup):
+    def derive(self, excs):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("way", ["apply", "map", "get"])
+async def test_an_error_is_not_lost_though_it_is_a_group_that_cannot_be_taken_apart(way):
+    error = Unsplittable("a group", [ValueError()])
+
+    async def fail(_):
+        raise error
+
+    async with Pool(1) as pool:
+        with pytest.raises(Unsplittable) as caught:
+            if way == "apply":
+                await pool.apply(fail, (1,))
+            elif way == "map":
+                await pool.map(fail, [1])
+            else:
+                await (await pool.spawn(fail, 1))
+        assert caught.value is error
+        assert pool.free_count() == 1

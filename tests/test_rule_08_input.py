@@ -770,6 +770,34 @@ async def test_the_end_of_the_input_is_found_without_a_slot(way, autojump_clock)
         pool.kill_nowait()
 
 
+async def test_an_input_may_be_longer_than_can_be_counted(autojump_clock):
+    async with Pool(1) as pool, pool.imap(after_a_second, range(1 << 80)) as rows:
+        assert [await anext(rows) for _ in range(3)] == [0, 1, 2]
+
+
+async def test_an_input_that_takes_its_time_to_close_holds_nobody_up(nursery):
+    closing = trio.Event()
+
+    class Empty:
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            raise StopIteration
+
+        async def aclose(self):
+            await closing.wait()
+
+    async with Pool(1) as pool:
+        blocker = await pool.spawn(trio.sleep_forever)
+        nursery.start_soon(pool.map, give, Empty())
+        await wait_all_tasks_blocked()
+        blocker.kill_nowait()
+        await wait_all_tasks_blocked()
+        assert await pool.spawn_nowait(give, 1) == 1
+        closing.set()
+
+
 @every_way
 @pytest.mark.parametrize("size", [1, 2, None])
 async def test_a_slow_input_never_hangs(way, size, autojump_clock):

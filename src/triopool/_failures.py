@@ -70,7 +70,10 @@ def sift(
     if not isinstance(error, BaseExceptionGroup):
         return False, error
     group = cast("BaseExceptionGroup[BaseException]", error)
-    cancelled, rest = group.split(kinds)
+    try:
+        cancelled, rest = group.split(kinds)
+    except Exception:  # of the group's class, which is the user's: it can't be taken apart
+        return False, group
     return (False, group) if cancelled is None else (True, rest)
 
 

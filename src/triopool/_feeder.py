@@ -105,7 +105,7 @@ class Feeder(Job):
                 )
 
     async def _close_input(self) -> None:
-        self._free_seat()
+        self._want_nothing()
         await self.inputs.aclose()
 
     async def _pull_rows(self) -> None:
@@ -258,6 +258,12 @@ class Feeder(Job):
             self.queued = False
 
     @enable_ki_protection
+    def _want_nothing(self) -> None:
+        """Be neither in the line nor on a slot."""
+        self.block._line.drop(self)
+        self._free_seat()
+
+    @enable_ki_protection
     def _free_seat(self) -> None:
         seat, self.seat = self.seat, None
         if isinstance(seat, Loan):
@@ -297,8 +303,7 @@ class Feeder(Job):
     def leave(self, worker: Worker, /) -> None:
         """It has ended."""
         self.worker = worker.feeder = None
-        self.block._line.drop(self)
-        self._free_seat()
+        self._want_nothing()
         series = self.series
         del self.series  # which has this
         series.feeder_left()

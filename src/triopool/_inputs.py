@@ -42,6 +42,13 @@ def _iterator(iterable: Any) -> Any:
         ) from None
 
 
+def _is_at_end(iterator: Any) -> bool:
+    try:
+        return length_hint(iterator, 1) == 0
+    except OverflowError:  # there are more than can be counted
+        return False
+
+
 @attrs.define(eq=False)
 class Inputs:
     """The iterators of one map."""
@@ -73,7 +80,7 @@ class Inputs:
 
     def is_at_end(self) -> bool:
         """Whether it is known, without pulling, that there are no more rows."""
-        return any(length_hint(it, 1) == 0 for it in self._iterators)
+        return any(map(_is_at_end, self._iterators))
 
     async def pull_async(self) -> Any:
         """The next row, or END."""

@@ -154,10 +154,7 @@ class ThreadWorker(Worker):
 
     def fail(self, index: int, error: BaseException) -> None:
         """A call raised: what becomes of it, and of the thread."""
-        try:
-            cancelled, rest = sift(error)
-        except Exception as of_a_group:  # whose class is the user's
-            cancelled, rest = False, of_a_group
+        cancelled, rest = sift(error)
         if rest is not None and not isinstance(rest, Exception):
             self.fatal = rest
         if cancelled or self.fatal is not None:
