@@ -19,7 +19,6 @@ from trio.lowlevel import (
     current_task as current_trio_task,
 )
 
-from triopool._block import Block
 from triopool._call import KILLED
 from triopool._exceptions import PoolFull
 from triopool._functions import arguments, call_back, check_callback
@@ -27,6 +26,7 @@ from triopool._host import ScopeHost
 from triopool._in_place import run_in_place
 from triopool._inside import enclosing_workers, own_worker
 from triopool._jobs import QUEUED_CALL, SINGLE_CALL
+from triopool._join import Join
 from triopool._timeouts import check_timeout
 from triopool.task import Task
 
@@ -41,7 +41,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Calls(Block):
+class Calls(Join):
     """What a pool does with single calls."""
 
     task_class: type[Task[Any]] = Task
