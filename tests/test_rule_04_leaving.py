@@ -1,8 +1,10 @@
 """Rule 4: leaving the block, normally, with an exception, or cancelled from outside."""
 
+import math
 import textwrap
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+import triopool
 from triopool import GreenPile, GreenPool, Group, Pool, Task, TaskKilled, TaskStatus
 
 
@@ -671,3 +674,35 @@ async def test_shield_that_is_set_on_the_pool_later_counts(autojump_clock: MockC
             task = await pool.spawn(trio.sleep, 5)
     assert task.successful()
     assert not scope.cancelled_caught
+
+
+@pytest.mark.parametrize("attempt", range(10))  # Trio shuffles who comes first
+@pytest.mark.parametrize("how", ["fails", "link"])
+async def test_an_iterator_hears_of_the_kill_though_the_block_waits_for_one_call_only(
+    how: str, attempt: int
+) -> None:
+    raised = []
+
+    async def read(results: triopool.ResultIterator[None]) -> None:
+        try:
+            async for _ in results:
+                pass
+        except Exception as error:
+            raised.append(type(error))
+
+    async def end() -> None:
+        await event.wait()
+        if how == "fails":
+            raise KeyError
+
+    event = trio.Event()
+    async with trio.open_nursery() as nursery:
+        with suppress(ExceptionGroup):
+            async with Pool(5, on_error="cancel") as pool:
+                nursery.start_soon(read, pool.imap(trio.sleep, [math.inf]))
+                task = await pool.spawn(end)
+                if how == "link":
+                    task.link(lambda _: pool.cancel_scope.cancel())
+                await wait_all_tasks_blocked()
+                event.set()
+    assert raised == [TaskKilled]

@@ -327,9 +327,12 @@ class Block:
                 self._wake_joiners()
 
     def _over(self, worker: Worker) -> None:
-        """The worker's job is over."""
+        """The worker's job is over. What comes of that is still to be told."""
         self._vacate(worker)
         worker.job = worker.task = worker.arg = None
+
+    def _told(self, worker: Worker) -> None:
+        """It is told, so the block need not wait for it any more."""
         if worker.engaged:
             worker.engaged = False
             self._engaged -= 1

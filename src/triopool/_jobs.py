@@ -71,18 +71,23 @@ class SingleCall(Job):
     def returned(self, worker: Worker, value: Any, /) -> int:
         task = worker.task
         assert task is not None
-        worker.crew.block._over(worker)
-        if worker.trio_task not in worker.unscoped and worker.trio_task.child_nurseries:
-            task._fail(nursery_left_open(task.name))
-        else:
-            task._succeed(value)
+        block = worker.crew.block
+        block._over(worker)
+        try:
+            if worker.trio_task not in worker.unscoped and worker.trio_task.child_nurseries:
+                task._fail(nursery_left_open(task.name))
+            else:
+                task._succeed(value)
+        finally:
+            block._told(worker)
         return LEAVE
 
     @enable_ki_protection
     def failed(self, worker: Worker, error: BaseException, /) -> int:
         task = worker.task
         assert task is not None
-        worker.crew.block._over(worker)
+        block = worker.crew.block
+        block._over(worker)
         cancelled, rest = sift(error)
         try:
             if rest is None:
@@ -93,6 +98,7 @@ class SingleCall(Job):
                 task._fail(rest)
             let_go_on(worker, error, cancelled, rest)
         finally:
+            block._told(worker)
             del error, rest
         return LEAVE
 

@@ -162,8 +162,11 @@ class Worker:
         if self.job is not None:
             self.job.leave(self)
         self.crew.block._over(self)
-        if task is not None and not task.ready():
-            task._die()
+        try:
+            if task is not None and not task.ready():
+                task._die()
+        finally:
+            self.crew.block._told(self)
 
     def _leave(self) -> None:
         """The Trio task is about to end, maybe in the middle of anything."""
