@@ -1,0 +1,369 @@
+"""The books of a scenario: what it started, what it saw, and whether that balances at the end."""
+
+from functools import partial
+
+import attrs
+import trio
+from trio.lowlevel import checkpoint
+
+import triopool
+
+
+class Broken(Exception):
+    """What a call of a scenario fails with, or a strike."""
+
+    def __init__(self, text, actor):
+        super().__init__(text)
+        self.actor = actor  # whose call it was
+
+
+def leaves(error):
+    """All that is in an error, if that is a group."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from leaves(each)
+    elif error is not None:
+        yield error
+
+
+def contexts(error):
+    """What was on its way when a KeyboardInterrupt took its place."""
+    for leaf in leaves(error):
+        if isinstance(leaf, KeyboardInterrupt) and leaf.__context__ is not None:
+            yield from leaves(leaf.__context__)
+
+
+@attrs.define(eq=False)
+class Books:
+    """What happened in a run."""
+
+    error_class = Broken
+
+    down: bool = False  # the pool itself was struck
+    limiters: list = attrs.field(factory=list)
+    calls: dict = attrs.field(factory=dict)  # {(actor, number): what became of it, "runs" at first}
+    tasks: list = attrs.field(factory=list)  # (task, (actor, number))
+    results: list = attrs.field(factory=list)  # that somebody was handed
+    errors: list = attrs.field(factory=list)  # all that were raised
+    seen: list = attrs.field(factory=list)  # of these, what somebody was handed
+    kept: list = attrs.field(factory=list)  # what is to live as long as the pool
+    complaints: list = attrs.field(factory=list)
+
+    def error(self, text, actor):
+        """An error to raise, of which somebody has to hear."""
+        self.errors.append(error := Broken(f"{text}, error {len(self.errors)}", actor))
+        return error
+
+    def owner(self, task):
+        """The actor whose call a task is; None if that cannot be told."""
+        for known, (actor, _) in self.tasks:
+            if known is task:
+                return actor
+        owner = getattr(task.func, "__self__", None)
+        return owner if isinstance(owner, Actor) else None
+
+    def forget(self):
+        """Let go of all objects of the package."""
+        self.tasks.clear()
+        self.kept.clear()
+        self.limiters.clear()
+        self.errors.clear()
+        self.seen.clear()
+        self.calls.clear()
+        self.results.clear()
+
+    # At the end
+
+    def balance(self, ends, logged):
+        """All that is wrong. ``ends`` are the errors that came out, and ``logged`` the others."""
+        yield from self.complaints
+        for limiter in self.limiters:
+            books = limiter.statistics()
+            if (books.borrowed_tokens, books.tasks_waiting) != (0, 0):
+                yield f"slots are lost: {books}"
+        for (actor, number), fate in self.calls.items():
+            if fate == "runs":
+                yield f"call {actor.name}{number} runs for ever"
+        yield from self.balance_tasks()
+        for result in {each for each in self.results if self.results.count(each) > 1}:
+            yield f"the result of {result} came twice"
+        yield from self.balance_errors(ends, logged)
+
+    def balance_tasks(self):
+        fits = {"returned": "SUCCEEDED", "raised": "FAILED", "cancelled": "KILLED"}
+        interrupted = {"SUCCEEDED", "FAILED", "KILLED", "UNSTARTED"}
+        for task, call in self.tasks:
+            fate = self.calls.get(call)
+            good = {fits[fate]} if fate in fits else {"KILLED", "UNSTARTED"}
+            if task.status.name not in (interrupted if self.down else good):
+                yield f"{task!r}, whose call {fate or 'never began'}"
+
+    def balance_errors(self, ends, logged):
+        for error in self.errors:
+            at_end = sum(each is error for each in ends)
+            in_log = sum(each is error for each in logged)
+            handed = sum(each is error for each in self.seen)
+            named = any(
+                str(error) in note
+                for each in [*ends, *self.seen, *logged]
+                for note in getattr(each, "__notes__", ())
+            )
+            forgiven = error.actor.reads_errors and error.actor.hit
+            told = any(each is error for end in ends for each in contexts(end))
+            if not (at_end or in_log or handed or named or told or forgiven):
+                yield f"lost: {error!r}"
+            if at_end + in_log + bool(handed) + named > 1:
+                yield (
+                    f"more than once: {error!r}, raised at the end {at_end} times, logged {in_log} "
+                    f"times, handed over {handed} times, {'named' if named else 'not named'} in a "
+                    "note"
+                )
+
+
+@attrs.define(eq=False)
+class Actor:
+    """One that plays a scenario: the functions that it uses, and what it saw.
+
+    A call is known by its number. Nothing of what it expects can be said once it was hit; but what
+    others are promised holds.
+    """
+
+    name: str
+    run: object = attrs.field(repr=False)
+    hit: bool = False  # something struck it, or a call of its own
+    reads_errors: bool = False  # those that it does not get to read are not reported
+    count: int = 0
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, repr=False)
+
+    @property
+    def pool(self):
+        return self.run.pool
+
+    @property
+    def books(self):
+        return self.run.books
+
+    async def play(self, scenario):
+        """Play, until the scope is cancelled, or the strike comes out."""
+        try:
+            with self.scope:
+                await scenario(self)
+        except Exception as error:
+            strange = [each for each in leaves(error) if not self.takes(each)]
+            if strange:
+                raise
+
+    def takes(self, error):
+        """Take an error, if it is one that may come out of a scenario."""
+        if isinstance(error, Broken):
+            self.books.seen.append(error)
+            return True
+        # What a reader or a waiter hears when the pool or a call was struck
+        return self.hit and isinstance(
+            error, triopool.TaskKilled | trio.ClosedResourceError | triopool.PoolFull
+        )
+
+    # The user's functions
+
+    def probe(self):
+        self.run.probe(self)
+
+    def begin(self, x):
+        if (self, x) in self.books.calls:
+            self.books.complaints.append(f"call {self.name}{x} ran twice")
+        self.books.calls[self, x] = "runs"
+        try:
+            self.probe()
+        except BaseException:
+            self.end(x, "raised")
+            raise
+
+    def end(self, x, fate):
+        self.books.calls[self, x] = fate
+
+    async def work(self, x):
+        """An ordinary call."""
+        return await self._work(x, checkpoint)
+
+    async def quick(self, x):
+        """A call without a checkpoint."""
+        self.begin(x)
+        self.end(x, "returned")
+        return self, x
+
+    async def slow(self, x):
+        """A call that takes its time."""
+        return await self._work(x, lambda: trio.sleep(2 + x % 3))
+
+    async def long(self, x):
+        """A call that is to be cancelled."""
+        return await self._work(x, partial(trio.sleep, 100))
+
+    async def tidy(self, x):
+        """A call with a cleanup that takes its time."""
+        try:
+            return await self._work(x, partial(trio.sleep, 100))
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1)
+
+    async def stubborn(self, x):
+        """A call that returns all the same when it is cancelled."""
+
+        async def sleep():
+            with trio.CancelScope(shield=True):
+                await trio.sleep(3)
+
+        return await self._work(x, sleep)
+
+    async def fail(self, x):
+        """A call that fails."""
+
+        async def fail():
+            await checkpoint()
+            raise self.books.error(f"call {self.name}{x}", self)
+
+        return await self._work(x, fail)
+
+    async def some_fail(self, x):
+        """A call that fails every other time."""
+        return await (self.fail(x) if x % 2 else self.work(x))
+
+    async def _work(self, x, wait):
+        self.begin(x)
+        try:
+            await wait()
+            self.probe()
+        except BaseException as error:
+            # What the interrupt of a call says is the run's to judge.
+            self.end(x, "cancelled" if isinstance(error, trio.Cancelled) else "raised")
+            raise
+        self.end(x, "returned")
+        return self, x
+
+    def sync_work(self, x):
+        """A call in a thread."""
+        self.begin(x)
+        self.end(x, "returned")
+        return self, x
+
+    def sync_fail(self, x):
+        """A call in a thread that fails."""
+        self.begin(x)
+        self.end(x, "raised")
+        raise self.books.error(f"call {self.name}{x}", self)
+
+    def sync_some_fail(self, x):
+        return self.sync_fail(x) if x % 2 else self.sync_work(x)
+
+    # Inputs, links and callbacks
+
+    def rows(self, xs):
+        """An iterable that is the user's own code."""
+        for x in xs:
+            self.probe()
+            yield x
+        self.probe()
+
+    def async_rows(self, xs):
+        return AsyncRows(self, iter(xs))
+
+    def link(self, _):
+        self.probe()
+
+    async def async_link(self, _):
+        self.probe()
+        await checkpoint()
+        self.probe()
+
+    # What it sees
+
+    def new(self, count):
+        """Numbers for so many calls."""
+        self.count += count
+        return list(range(self.count - count, self.count))
+
+    def own(self, task, x):
+        """A task that stands for a call."""
+        self.books.tasks.append((task, (self, x)))
+        return task
+
+    def saw(self, result):
+        """A result was handed over."""
+        self.books.results.append(result)
+        if self.books.calls.get(result) != "returned":
+            self.books.complaints.append(f"{result} came out of nothing")
+
+    def saw_error(self, error):
+        """An error was handed over, as a value, or raised."""
+        if not self.takes(error):
+            raise error
+
+    def saw_values(self, results):
+        """Results were handed over, and errors among them."""
+        for result in results:
+            if isinstance(result, Exception):
+                self.saw_error(result)
+            else:
+                self.saw(result)
+
+    def saw_all(self, results, xs, *, ordered=True):
+        """A list of results was handed over."""
+        for result in results:
+            self.saw(result)
+        got = [x for _, x in results]
+        self.want(got if ordered else sorted(got), xs)
+
+    def want(self, actual, expected):
+        """This is what it should be, if nothing has come between."""
+        if not self.hit and actual != expected:
+            self.books.complaints.append(f"{self.name} wanted {expected}, not {actual}")
+
+    async def read(self, results, xs, *, ordered=True, limit=None):
+        """Read an iterator to the end, over errors of its calls; ``limit`` reads only so many."""
+        got = []
+        kills = 0
+        while limit is None or len(got) < limit:
+            try:
+                result = await anext(results)
+            except StopAsyncIteration:
+                break
+            except triopool.TaskKilled:
+                kills += 1  # a row, or all of it, and then this comes again and again
+                if not self.hit or kills > self.count:
+                    raise
+                continue
+            except Broken as error:
+                self.saw_error(error)
+                continue
+            if isinstance(result, Exception):
+                self.saw_error(result)
+                continue
+            self.saw(result)
+            got.append(result[1])
+        if xs is not None:
+            self.want(got if ordered else sorted(got), xs)
+        return got
+
+
+@attrs.define(eq=False)
+class AsyncRows:
+    """An async iterable that is the user's own code."""
+
+    actor: Actor
+    numbers: object
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        self.actor.probe()
+        await checkpoint()
+        self.actor.probe()
+        for x in self.numbers:
+            return x
+        raise StopAsyncIteration
+
+    async def aclose(self):
+        self.actor.probe()
+        await checkpoint()
