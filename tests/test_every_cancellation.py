@@ -1,8 +1,8 @@
 """Rules 2, 6 and 7, at every moment: whatever is cancelled or killed, the books balance."""
 
 import pytest
-import scenarios
 import schedules
+from schedules import scenarios
 
 totals, known_lines, explore = schedules.totals, schedules.known_lines, schedules.explore
 

@@ -1,8 +1,8 @@
 """Rule 12, at every moment: Ctrl-C comes out as one KeyboardInterrupt, and the books balance."""
 
 import pytest
-import scenarios
 import schedules
+from schedules import scenarios
 
 totals, known_lines, explore = schedules.totals, schedules.known_lines, schedules.explore
 
@@ -11,10 +11,10 @@ totals, known_lines, explore = schedules.totals, schedules.known_lines, schedule
 def test_ctrl_c_before_any_step_and_in_any_function_of_the_user_loses_nothing(name, explore):
     scenario, settings = scenarios.BY_NAME[name]
     strikes = (("interrupt", "step"), ("interrupt", "probe"))
-    explore(scenario, settings=settings, strikes=strikes, runs=8)
+    explore(scenario, settings=settings, strikes=strikes, runs=8, kinds=4)
 
 
 @pytest.mark.parametrize("name", scenarios.BY_NAME)
 def test_ctrl_c_at_any_line_of_the_package_loses_nothing(name, explore):
     scenario, settings = scenarios.BY_NAME[name]
-    explore(scenario, settings=settings, strikes=[("interrupt", "line")], runs=8)
+    explore(scenario, settings=settings, strikes=[("interrupt", "line")], runs=8, kinds=1)

@@ -1,4 +1,4 @@
-"""The books of a scenario: what it started, what it saw, and whether that balances at the end."""
+"""One that plays a scenario: its functions, what it saw, and what it wanted to see."""
 
 from functools import partial
 
@@ -7,117 +7,7 @@ import trio
 from trio.lowlevel import checkpoint
 
 import triopool
-
-
-class Broken(Exception):
-    """What a call of a scenario fails with, or a strike."""
-
-    def __init__(self, text, actor):
-        super().__init__(text)
-        self.actor = actor  # whose call it was
-
-
-def leaves(error):
-    """All that is in an error, if that is a group."""
-    if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from leaves(each)
-    elif error is not None:
-        yield error
-
-
-def contexts(error):
-    """What was on its way when a KeyboardInterrupt took its place."""
-    for leaf in leaves(error):
-        if isinstance(leaf, KeyboardInterrupt) and leaf.__context__ is not None:
-            yield from leaves(leaf.__context__)
-
-
-@attrs.define(eq=False)
-class Books:
-    """What happened in a run."""
-
-    error_class = Broken
-
-    down: bool = False  # the pool itself was struck
-    limiters: list = attrs.field(factory=list)
-    calls: dict = attrs.field(factory=dict)  # {(actor, number): what became of it, "runs" at first}
-    tasks: list = attrs.field(factory=list)  # (task, (actor, number))
-    results: list = attrs.field(factory=list)  # that somebody was handed
-    errors: list = attrs.field(factory=list)  # all that were raised
-    seen: list = attrs.field(factory=list)  # of these, what somebody was handed
-    kept: list = attrs.field(factory=list)  # what is to live as long as the pool
-    complaints: list = attrs.field(factory=list)
-
-    def error(self, text, actor):
-        """An error to raise, of which somebody has to hear."""
-        self.errors.append(error := Broken(f"{text}, error {len(self.errors)}", actor))
-        return error
-
-    def owner(self, task):
-        """The actor whose call a task is; None if that cannot be told."""
-        for known, (actor, _) in self.tasks:
-            if known is task:
-                return actor
-        owner = getattr(task.func, "__self__", None)
-        return owner if isinstance(owner, Actor) else None
-
-    def forget(self):
-        """Let go of all objects of the package."""
-        self.tasks.clear()
-        self.kept.clear()
-        self.limiters.clear()
-        self.errors.clear()
-        self.seen.clear()
-        self.calls.clear()
-        self.results.clear()
-
-    # At the end
-
-    def balance(self, ends, logged):
-        """All that is wrong. ``ends`` are the errors that came out, and ``logged`` the others."""
-        yield from self.complaints
-        for limiter in self.limiters:
-            books = limiter.statistics()
-            if (books.borrowed_tokens, books.tasks_waiting) != (0, 0):
-                yield f"slots are lost: {books}"
-        for (actor, number), fate in self.calls.items():
-            if fate == "runs":
-                yield f"call {actor.name}{number} runs for ever"
-        yield from self.balance_tasks()
-        for result in {each for each in self.results if self.results.count(each) > 1}:
-            yield f"the result of {result} came twice"
-        yield from self.balance_errors(ends, logged)
-
-    def balance_tasks(self):
-        fits = {"returned": "SUCCEEDED", "raised": "FAILED", "cancelled": "KILLED"}
-        interrupted = {"SUCCEEDED", "FAILED", "KILLED", "UNSTARTED"}
-        for task, call in self.tasks:
-            fate = self.calls.get(call)
-            good = {fits[fate]} if fate in fits else {"KILLED", "UNSTARTED"}
-            if task.status.name not in (interrupted if self.down else good):
-                yield f"{task!r}, whose call {fate or 'never began'}"
-
-    def balance_errors(self, ends, logged):
-        for error in self.errors:
-            at_end = sum(each is error for each in ends)
-            in_log = sum(each is error for each in logged)
-            handed = sum(each is error for each in self.seen)
-            named = any(
-                str(error) in note
-                for each in [*ends, *self.seen, *logged]
-                for note in getattr(each, "__notes__", ())
-            )
-            forgiven = error.actor.reads_errors and error.actor.hit
-            told = any(each is error for end in ends for each in contexts(end))
-            if not (at_end or in_log or handed or named or told or forgiven):
-                yield f"lost: {error!r}"
-            if at_end + in_log + bool(handed) + named > 1:
-                yield (
-                    f"more than once: {error!r}, raised at the end {at_end} times, logged {in_log} "
-                    f"times, handed over {handed} times, {'named' if named else 'not named'} in a "
-                    "note"
-                )
+from schedules.books import Broken, Killed, leaves
 
 
 @attrs.define(eq=False)
@@ -153,6 +43,13 @@ class Actor:
             if strange:
                 raise
 
+    async def at_once(self, *funcs):
+        """Do several things in a nursery."""
+        self.books.nurseries = True
+        async with trio.open_nursery() as nursery:
+            for func in funcs:
+                nursery.start_soon(func)
+
     def takes(self, error):
         """Take an error, if it is one that may come out of a scenario."""
         if isinstance(error, Broken):
@@ -160,7 +57,7 @@ class Actor:
             return True
         # What a reader or a waiter hears when the pool or a call was struck
         return self.hit and isinstance(
-            error, triopool.TaskKilled | trio.ClosedResourceError | triopool.PoolFull
+            error, triopool.TaskKilled | Killed | trio.ClosedResourceError | triopool.PoolFull
         )
 
     # The user's functions
@@ -193,7 +90,7 @@ class Actor:
 
     async def slow(self, x):
         """A call that takes its time."""
-        return await self._work(x, lambda: trio.sleep(2 + x % 3))
+        return await self._work(x, partial(trio.sleep, 2 + x % 3))
 
     async def long(self, x):
         """A call that is to be cancelled."""

@@ -1,0 +1,93 @@
+"""What a run leaves behind or says aside, and where its Trio tasks are."""
+
+import contextlib
+import functools
+import gc
+import linecache
+import logging
+import re
+import sys
+import traceback
+from collections import Counter
+from pathlib import Path
+
+from triopool._inside import WORKERS
+
+# The end of a block shows as this line once more; no signal is handled between it and `__exit__`.
+WITH = re.compile(r"\s*(async )?with\b").match
+
+
+@functools.cache
+def is_with(file, line):
+    return bool(WITH(linecache.getline(file, line)))
+
+
+@contextlib.contextmanager
+def listening():
+    """Hear what is logged, and what Python cannot raise. No garbage is collected meanwhile."""
+    records = []
+    unraisable = []
+
+    class Ear(logging.Handler):
+        def emit(self, record):
+            records.append(record)
+
+    def hear(args):
+        told = "".join(traceback.format_exception(args.exc_value))
+        unraisable.append(f"{args.err_msg} {args.object!r}: {told}")
+
+    ear = Ear()
+    loggers = [logging.getLogger("triopool"), logging.getLogger("trio")]
+    hook, sys.unraisablehook = sys.unraisablehook, hear
+    for logger in loggers:
+        logger.addHandler(ear)
+    gc.disable()
+    try:
+        yield records, unraisable
+    finally:
+        gc.enable()
+        for logger in loggers:
+            logger.removeHandler(ear)
+        sys.unraisablehook = hook
+
+
+def leftovers():
+    """Objects of the package that live on in the garbage collector, and workers in its registry."""
+    gc.collect()
+    ours = classes(sum(name.startswith("triopool") for name in sys.modules))
+    kinds = Counter(type(each).__name__ for each in gc.get_objects() if type(each) in ours)
+    gc.freeze()  # what is there now is not looked at again
+    workers = len(WORKERS)
+    WORKERS.clear()
+    wrong = [f"left behind: {dict(kinds)}"] if kinds else []
+    return wrong + [f"{workers} workers in the registry"] * bool(workers)
+
+
+@functools.cache
+def classes(_):
+    """The classes of the package, as far as its modules are loaded."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("triopool")]
+    found = [each for module in modules for each in vars(module).values() if isinstance(each, type)]
+    return {each for each in found if each.__module__.startswith("triopool")}
+
+
+def tree(task):
+    yield task
+    for nursery in task.child_nurseries:
+        for child in nursery.child_tasks:
+            yield from tree(child)
+
+
+def end(task):
+    """End a Trio task that ends in no other way, or so Trio finds when it resumes it."""
+    with contextlib.suppress(BaseException):
+        task.coro.throw(KeyboardInterrupt())
+
+
+def described(root):
+    """All Trio tasks, and where each of them is."""
+    told = []
+    for task in tree(root):
+        at = [f"{Path(f.f_code.co_filename).name}:{n}" for f, n in task.iter_await_frames()]
+        told.append(f"  {task.name}: {' > '.join(at[-6:])}")
+    return "\n".join(told)

@@ -1,0 +1,310 @@
+"""One run of a scenario, in one setting and order, with a strike at one moment or none."""
+
+import contextlib
+import os
+import re
+import signal
+import sys
+import traceback
+import warnings
+from pathlib import Path
+
+import attrs
+import trio
+from trio.testing import MockClock
+
+import triopool
+from schedules.actor import Actor
+from schedules.books import Books, leaves
+from schedules.looking import described, end, is_with, leftovers, listening, tree
+from schedules.order import seeded
+
+FAR = 10_000  # seconds of the mock clock; a scenario lasts some tens
+MANY = 20_000  # steps; a scenario has some hundreds
+HERE = str(Path(triopool.__file__).parent) + os.sep
+
+
+# What strikes, and when
+
+
+@attrs.frozen
+class Strike:
+    """A deed at a moment.
+
+    Moments: before a ``step`` of any Trio task, in a ``probe``, which is where the user's code is
+    run (calls, inputs, links and callbacks), or at a ``line`` of the package.
+    """
+
+    deed: str
+    moment: str
+    at: int
+
+    def __str__(self):
+        return f"{self.deed}@{self.moment}{self.at}"
+
+    @classmethod
+    def parse(cls, text):
+        deed, moment, at = re.fullmatch(r"(\w+)@([a-z]+)(\d+)", text).groups()
+        return cls(deed, moment, int(at))
+
+
+async def use(actor):
+    """Use a pool on which others have been before."""
+    pool = actor.pool
+    await pool.join()
+    actor.want(pool.limiter.borrowed_tokens, 0)
+    x, *xs = actor.new(4)
+    actor.saw(await pool.apply(actor.work, (x,)))
+    actor.saw_all(await pool.map(actor.work, xs), xs)
+    x, *xs = actor.new(3)
+    task = actor.own(pool.apply_async(actor.work, (x,)), x)
+    await actor.read(pool.imap(actor.work, xs), xs)
+    actor.saw(await task)
+
+
+async def use_threads(actor):
+    pool = actor.pool
+    await pool.join()
+    x, *xs = actor.new(4)
+    actor.saw(await pool.apply(actor.sync_work, (x,)))
+    actor.saw_all(await pool.map(actor.sync_work, xs), xs)
+
+
+@attrs.frozen
+class Setting:
+    """A kind and size of pool. A size of 0 is set to 1 after a second."""
+
+    name: str
+    make: object = attrs.field(eq=False)
+    use: object = attrs.field(default=use, eq=False)  # a scenario for what is still open at the end
+    threads: bool = False
+    logs: bool = False  # errors go to the log
+
+    @property
+    def clock(self):
+        # While threads work the clock must stand still, unless all hangs.
+        return MockClock(autojump_threshold=60 if self.threads else 0)
+
+
+@attrs.define(eq=False)
+class Run(trio.abc.Instrument):
+    """A scenario, or several at once, played one time."""
+
+    scenarios: tuple
+    setting: Setting
+    seed: int = 0
+    strike: Strike | None = None
+    tracing: bool = False
+
+    steps: int = 0
+    probes: int = 0
+    lines: list = attrs.field(factory=list)
+    struck: bool = False
+    busy: bool = False  # in an instrument
+    pool: object = None
+    books: Books = attrs.field(factory=Books)
+    actors: list[Actor] = attrs.field(factory=list)
+    main_task: object = None
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    left: BaseException | None = None  # what has left the pool
+    hung: str = ""
+
+    def __str__(self):
+        strike = "" if self.strike is None else f" {self.strike}"
+        return f"{self.setting.name} seed={self.seed}{strike}"
+
+    @property
+    def deed(self):
+        return "" if self.strike is None else self.strike.deed
+
+    # The moments
+
+    def before_task_step(self, task):
+        if self.main_task is None:
+            return
+        self.steps += 1
+        if self.steps > MANY:
+            self.hang("it is busy for ever")
+            if self.steps > 2 * MANY and task in tree(self.main_task):
+                end(task)
+        self.moment("step", self.steps, task)
+
+    def probe(self, actor):
+        """A line of the user's code runs."""
+        self.probes += 1
+        self.moment("probe", self.probes, actor)
+
+    def moment(self, moment, at, who):
+        strike = self.strike
+        if strike is not None and not self.struck and (strike.moment, strike.at) == (moment, at):
+            self.struck = True
+            deed = getattr(self, f"do_{strike.deed}")
+            if trio.lowlevel.in_trio_run() or strike.deed == "raise":
+                deed(who)
+            else:  # in a call of a thread
+                trio.from_thread.run_sync(deed, who)
+
+    def trace(self, frame, event, _):
+        file = frame.f_code.co_filename
+        if not file.startswith(HERE):
+            return None
+        if event == "line" and not is_with(file, frame.f_lineno):
+            self.lines.append((file, frame.f_lineno))
+            self.moment("line", len(self.lines), frame)
+        return self.trace
+
+    # The deeds
+
+    def do_caller(self, who):
+        actor = who if isinstance(who, Actor) else self.actors[self.strike.at % len(self.actors)]
+        actor.hit = True
+        actor.scope.cancel(reason="the strike")
+
+    def do_pool(self, _):
+        self.hit_all()
+        with contextlib.suppress(RuntimeError):  # it was not entered yet
+            self.pool.cancel_scope.cancel(reason="the strike")
+
+    def do_kill(self, _):
+        """Kill one of the calls: which one depends on the moment."""
+        tasks = list(dict.fromkeys([*self.pool, *(task for task, _ in self.books.tasks)]))
+        tasks = [task for task in tasks if not task.ready() and task.status.name != "UNSTARTED"]
+        if tasks:
+            victim = tasks[self.strike.at % len(tasks)]
+            owner = self.books.owner(victim)
+            if owner is None:
+                self.hit_actors()
+            else:
+                owner.hit = True
+            victim.kill_nowait(reason="the strike")
+
+    def do_killall(self, _):
+        with contextlib.suppress(RuntimeError, trio.ClosedResourceError):
+            self.pool.kill_nowait(reason="the strike")
+        self.hit_actors()
+
+    def do_interrupt(self, _):
+        self.hit_all()
+        sys.settrace(None)
+        signal.raise_signal(signal.SIGINT)
+
+    def do_raise(self, actor):
+        actor.hit = True
+        raise self.books.error("the strike", actor)
+
+    def hit_all(self):
+        self.books.down = True
+        self.hit_actors()
+
+    def hit_actors(self):
+        for actor in self.actors:
+            actor.hit = True
+
+    # One time
+
+    def play(self):
+        """Run it, and return all that is wrong."""
+        error = None
+        before = sys.gettrace()
+        with (
+            seeded(self.seed),
+            warnings.catch_warnings(record=True) as warned,
+            listening() as (records, unraisable),
+        ):
+            warnings.simplefilter("always")
+            # That is what the strike did. The warning would keep the iterator, too.
+            warnings.filterwarnings("ignore", ".* was dropped before it was read", ResourceWarning)
+            if self.tracing:
+                # Python itself may handle a signal between a call and its `await`.
+                warnings.filterwarnings("ignore", "coroutine '.*' was never awaited")
+                sys.settrace(self.trace)
+            try:
+                trio.run(self.main, clock=self.setting.clock, instruments=[self])
+            except BaseException as raised:
+                error = raised
+            finally:
+                if self.tracing:
+                    sys.settrace(before)
+            self.main_task = None
+            wrong = [self.hung] if self.hung else self.verdict(error, records)
+            error = self.left = self.pool = None
+            self.actors.clear()
+            self.books.forget()
+            wrong += leftovers()
+        wrong += [f"a warning: {each.message}" for each in warned]
+        wrong += [f"unraisable: {each}" for each in unraisable]
+        return wrong
+
+    async def main(self):
+        trio.lowlevel.spawn_system_task(self.watch)
+        self.main_task = trio.lowlevel.current_task()
+        self.actors += [Actor(name, self) for name, _ in zip("abc", self.scenarios, strict=False)]
+        self.pool = self.setting.make()
+        self.books.limiters.append(self.pool.limiter)
+        if self.pool.limiter.total_tokens == 0:
+            trio.lowlevel.spawn_system_task(self.let_in, self.pool)
+        try:
+            with self.scope:
+                async with self.pool:
+                    await self.play_all()
+        except BaseException as error:
+            self.left = error
+            raise
+
+    async def play_all(self):
+        if len(self.actors) == 1:
+            await self.actors[0].play(self.scenarios[0])
+        else:
+            self.books.nurseries = True
+            async with trio.open_nursery() as nursery:
+                for actor, scenario in zip(self.actors, self.scenarios, strict=True):
+                    nursery.start_soon(actor.play, scenario)
+        if not self.books.down:
+            await self.use_again()
+
+    @staticmethod
+    async def let_in(pool):
+        await trio.sleep(1)
+        if pool.limiter.total_tokens == 0:
+            pool.size = 1
+
+    async def use_again(self):
+        """The pool still works, whatever has become of the calls before."""
+        self.actors.append(actor := Actor("after", self))
+        await actor.play(self.setting.use)
+
+    async def watch(self):
+        """Nothing takes that long."""
+        await trio.sleep(FAR)
+        self.hang("it hangs")
+        while True:
+            await trio.sleep(FAR)
+            for task in list(tree(self.main_task)):  # which have not heard the cancellation
+                if not any(nursery.child_tasks for nursery in task.child_nurseries):
+                    end(task)
+                    trio.lowlevel.reschedule(task)
+
+    def hang(self, what):
+        if not self.hung:
+            self.hung = f"{what}:\n{described(trio.lowlevel.current_root_task())}"
+            self.scope.cancel(reason=what)
+
+    # What is wrong
+
+    def verdict(self, error, records):
+        """Compare what came out with what is in the books."""
+        ends = list(leaves(error))
+        if error is not self.left:  # Ctrl-C came later, and takes the place of any other error
+            ends += leaves(self.left)
+        wrong = list(self.books.balance(ends, [record.exc_info[1] for record in records]))
+        if records and not self.setting.logs:
+            wrong += [f"logged: {record.getMessage()}" for record in records]
+        interrupts = sum(isinstance(end, KeyboardInterrupt) for end in ends)
+        if interrupts != (self.struck and self.deed == "interrupt"):
+            wrong.append(f"{interrupts} KeyboardInterrupts came out")
+        if interrupts == len(ends) == 1 and not self.books.nurseries and error is not ends[0]:
+            wrong.append("the KeyboardInterrupt came out in a group")
+        allowed = (KeyboardInterrupt, self.books.error_class)
+        if not all(isinstance(end, allowed) for end in ends) or (wrong and error is not None):
+            wrong.append("".join(traceback.format_exception(error)))
+        return wrong

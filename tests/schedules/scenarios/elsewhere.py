@@ -1,0 +1,205 @@
+"""The pools of eventlet, jobs without a pool, and threads."""
+
+import trio
+
+import triopool
+from schedules.scenarios import GREEN_POOLS, POOLS, THREADS, member, on
+from triopool import GreenPile
+
+# eventlet's
+
+
+@on(GREEN_POOLS)
+async def green_spawn(a):
+    xs = a.new(3)
+    threads = [a.own(await a.pool.spawn(a.some_fail, x), x) for x in xs]
+    threads[0].link(lambda _, number: a.probe(), 3)
+    a.saw(await threads[0].wait())
+    a.saw(await threads[2].wait())
+    if not a.pool.waiting():
+        a.want(a.pool.running() >= a.pool.limiter.borrowed_tokens, True)
+    await a.pool.spawn_n(a.work, a.new(1)[0])
+    await a.pool.waitall()
+
+
+@on(GREEN_POOLS)
+async def green_spawn_in_a_member(a):
+    async def inner():
+        for x in a.new(2):
+            a.own(await a.pool.spawn(a.some_fail, x), x)
+            await a.pool.spawn_n(a.work, a.new(1)[0])
+
+    await member(a, inner)
+
+
+@on(GREEN_POOLS)
+async def green_cancel(a):
+    x, y = a.new(2)
+    running = a.own(await a.pool.spawn(a.long, x), x)
+    waiting = a.own(a.pool.apply_async(a.work, (y,)), y)
+    waiting.cancel()
+    await trio.sleep(0.5)
+    running.cancel()
+    await running.kill()
+
+
+@on(GREEN_POOLS)
+async def green_starmap(a):
+    xs = a.new(3)
+    got = [row async for row in a.pool.starmap(None, a.rows(zip(xs, xs, strict=True)))]
+    a.want(got, [(x, x) for x in xs])
+
+
+@on(GREEN_POOLS)
+async def pile(a):
+    pile = GreenPile(a.pool)
+    xs = a.new(4)
+    for x in xs:
+        a.own(await pile.spawn(a.some_fail, x), x)
+    await a.read(pile, xs[::2])
+
+
+@on(GREEN_POOLS)
+async def pile_unordered(a):
+    a.reads_errors = True
+    async with GreenPile(a.pool, ordered=False, return_exceptions=True) as pile:
+        xs = a.new(4)
+        for x in xs:
+            a.own(await pile.spawn(a.some_fail, x), x)
+        await a.read(pile, xs[::2], ordered=False)
+
+
+@on(GREEN_POOLS)
+async def pile_read_elsewhere(a):
+    pile = GreenPile(a.pool)
+    xs = a.new(3)
+
+    async def spawn():
+        try:
+            for x in xs:
+                a.own(await pile.spawn(a.work, x), x)
+        finally:
+            pile.close()
+
+    async def read():
+        await a.read(pile, xs)
+
+    await a.at_once(spawn, read)
+
+
+@on(GREEN_POOLS)
+async def pile_left_early(a):
+    async with GreenPile(2) as pile:
+        a.books.limiters.append(pile.pool.limiter)
+        for x in a.new(2):
+            a.own(await pile.spawn(a.slow, x), x)
+        a.own(await pile.spawn(a.tidy, x := a.new(1)[0]), x)
+        await a.read(pile, None, limit=1)
+
+
+# One job
+
+
+@on(POOLS[3:4])
+async def one_map(a):
+    xs, ys = a.new(3), a.new(4)
+    a.saw_all(await triopool.map(a.work, a.rows(xs), size=1), xs)
+    await triopool.map(a.some_fail, a.async_rows(ys))
+
+
+@on(POOLS[3:4])
+async def one_imap(a):
+    xs = a.new(3)
+    async with triopool.imap(a.work, a.rows(xs), size=2, maxsize=1) as results:
+        await a.read(results, xs)
+    async with triopool.imap(a.tidy, a.new(2)) as results:
+        with trio.move_on_after(1.5):
+            await anext(results)
+
+
+@on(POOLS[3:4])
+async def one_imap_unordered(a):
+    xs = a.new(4)
+    async with triopool.imap_unordered(a.some_fail, a.async_rows(xs), size=2) as results:
+        await a.read(results, xs[::2], ordered=False)
+    async with triopool.imap_unordered(a.some_fail, a.async_rows(a.new(4)), size=1) as results:
+        await a.read(results, None, limit=1)
+
+
+# Threads
+
+
+@on(THREADS)
+async def threads_spawn(a):
+    xs = a.new(3)
+    tasks = [a.own(await a.pool.spawn(a.sync_work, x), x) for x in xs]
+    a.saw_all([await task for task in tasks], xs)
+    for x in a.new(2):
+        a.own(await a.pool.spawn(a.sync_some_fail, x), x)
+
+
+@on(THREADS)
+async def threads_apply(a):
+    for x in a.new(2):
+        a.saw(await a.pool.apply(a.sync_work, (x,)))
+    await a.pool.apply(a.sync_fail, a.new(1))
+
+
+@on(THREADS)
+async def threads_apply_async(a):
+    x, y = a.new(2)
+    task = a.own(a.pool.apply_async(a.sync_work, (x,), callback=a.async_link), x)
+    a.own(a.pool.apply_async(a.sync_fail, (y,)), y)
+    a.saw(await task)
+
+
+@on(THREADS)
+async def threads_map(a):
+    xs, ys = a.new(9), a.new(3)
+    a.saw_all(await a.pool.map(a.sync_work, xs), xs)
+    a.saw_all(await a.pool.map(a.sync_work, a.async_rows(ys)), ys)
+    await a.pool.map(a.sync_some_fail, a.rows(a.new(4)))
+
+
+@on(THREADS)
+async def threads_imap(a):
+    xs, ys, zs = a.new(4), a.new(4), a.new(3)
+    await a.read(a.pool.imap(a.sync_some_fail, a.rows(xs)), xs[::2])
+    await a.read(a.pool.imap_unordered(a.sync_work, a.async_rows(ys), maxsize=1), ys, ordered=False)
+    async with a.pool.imap(a.sync_work, zs) as results:
+        await a.read(results, None, limit=1)
+
+
+@on(THREADS)
+async def threads_kill(a):
+    tasks = [a.own(a.pool.apply_async(a.sync_work, (x,)), x) for x in a.new(4)]
+    await tasks[3].kill()
+    a.run.hit_actors()
+    await a.pool.kill()
+
+
+@on(THREADS)
+async def threads_size(a):
+    xs = a.new(6)
+    results = a.pool.imap(a.sync_work, a.rows(xs))
+    a.pool.size = 1
+    await a.read(results, xs)
+    a.pool.size = 0
+    await a.pool.join()
+
+
+@on(THREADS)
+async def threads_that_call_back(a):
+    def call(x):
+        a.begin(x)
+        try:
+            trio.from_thread.run(trio.lowlevel.checkpoint)
+            trio.from_thread.check_cancelled()
+        except trio.Cancelled:
+            a.end(x, "cancelled")
+            raise
+        a.end(x, "returned")
+        return a, x
+
+    [x] = a.new(1)
+    a.saw(await a.pool.apply(call, (x,)))

@@ -1,0 +1,199 @@
+"""What concerns a whole pool: joining, killing, sizing, leaving."""
+
+import trio
+from trio.lowlevel import checkpoint
+
+from schedules.books import Killed
+from schedules.scenarios import POOLS, on
+from triopool import Group, Pool, ThreadPool
+
+
+@on(POOLS)
+async def join(a):
+    for x in a.new(2):
+        a.own(a.pool.apply_async(a.slow, (x,)), x)
+    await a.pool.join(timeout=0.5)
+    await a.at_once(a.pool.join, a.pool.join)
+
+
+@on(POOLS)
+async def join_and_raise(a):
+    for x in a.new(4):
+        a.own(a.pool.apply_async(a.some_fail, (x,)), x)
+    try:
+        await a.pool.join(raise_error=True)
+    except BaseExceptionGroup as group:
+        for error in group.exceptions:
+            a.saw_error(error)
+
+
+@on(POOLS)
+async def kill(a):
+    tasks = [a.own(a.pool.apply_async(a.long, (x,)), x) for x in a.new(2)]
+    [y] = a.new(1)
+    tasks.append(a.own(a.pool.apply_async(a.tidy, (y,)), y))
+    results = a.pool.imap(a.slow, a.rows(a.new(3)))
+    await trio.sleep(1.5)
+    a.run.hit_actors()
+    await a.pool.kill(timeout=0.5)
+    over = await a.pool.kill(Killed("once"), reason="once more")
+    if not a.run.struck and not (over and all(task.status.name == "KILLED" for task in tasks)):
+        a.books.complaints.append(f"after kill: {tasks}")
+    await a.read(results, None)
+
+
+@on(POOLS)
+async def kill_without_waiting(a):
+    tasks = [a.own(a.pool.apply_async(a.tidy, (x,)), x) for x in a.new(3)]
+    await trio.sleep(1.5)
+    a.run.hit_actors()
+    a.pool.kill_nowait(Killed)
+    await a.pool.kill(block=False)
+    for task in tasks:
+        try:
+            await task
+        except Killed:
+            pass
+    await a.pool.join()
+
+
+@on(POOLS)
+async def kill_in_a_member(a):
+    async def call(x):
+        a.own(a.pool.apply_async(a.long, (x,)), x)
+        await trio.sleep(1.5)
+        a.run.hit_actors()
+        await a.pool.kill()
+
+    await a.pool.apply(call, a.new(1))
+
+
+@on(POOLS)
+async def killone(a):
+    x, y, z = a.new(3)
+    tasks = [a.own(a.pool.apply_async(a.tidy, (each,)), each) for each in (x, y)]
+    bystander = a.own(a.pool.apply_async(a.work, (z,)), z)
+    await trio.sleep(1.5)
+    if not tasks[1].ready():
+        await a.pool.killone(tasks[1], timeout=0.5)
+    await tasks[0].kill()
+    await tasks[1].kill(block=False)
+    tasks[1].kill_nowait()
+    a.saw(await bystander)
+
+
+@on(POOLS)
+async def killone_of_a_map(a):
+    results = a.pool.imap(a.slow, a.rows(a.new(3)))
+    await trio.sleep(1.5)
+    a.run.hit_actors()
+    for task in a.pool:
+        if not a.run.struck and task not in a.pool:
+            a.books.complaints.append(f"{task} is not in its pool")
+        task.kill_nowait()
+        break
+    await a.read(results, None)
+
+
+@on(POOLS)
+async def wait_available(a):
+    a.own(a.pool.apply_async(a.slow, (x := a.new(1)[0],)), x)
+    await a.pool.wait_available(timeout=0.5)
+
+    async def one():
+        if not await a.pool.wait_available():
+            a.books.complaints.append("none is available")
+
+    await a.at_once(one, one)
+    if a.pool.full():
+        a.want(a.pool.free_count(), 0)
+
+
+@on(POOLS)
+async def resize(a):
+    if a.pool.size is None and not isinstance(a.pool, Pool):
+        return
+    size = a.pool.size
+    xs = a.new(3)
+    tasks = [a.own(a.pool.apply_async(a.slow, (x,)), x) for x in xs]
+    results = a.pool.imap(a.slow, a.rows(ys := a.new(3)))
+    try:
+        for new in (3, 1, 0):
+            a.pool.size = new
+            await trio.sleep(1.5)
+    finally:
+        a.pool.size = size or 1
+    a.saw_all([await task for task in tasks], xs)
+    await a.read(results, ys)
+    a.pool.size = size or 1
+
+
+@on(POOLS)
+async def a_call_cancels_the_pool(a):
+    a.own(a.pool.apply_async(a.slow, (x := a.new(1)[0],)), x)
+
+    async def call():
+        a.run.hit_all()
+        a.pool.cancel_scope.cancel()
+        await checkpoint()
+
+    await a.pool.apply(call)
+
+
+@on(POOLS)
+async def close(a):
+    """A pool in a task of its own, which is closed."""
+    a.books.nurseries = True
+    async with trio.open_nursery() as nursery:
+        pool = await nursery.start(Pool(1).run)
+        a.books.limiters.append(pool.limiter)
+        xs = a.new(2)
+        tasks = [a.own(pool.apply_async(a.work, (x,)), x) for x in xs]
+        pool.close()
+        a.saw_all([await task for task in tasks], xs)
+
+
+@on(POOLS)
+async def shared_limiter(a):
+    if isinstance(a.pool, ThreadPool):
+        return
+    async with Pool(a.pool.limiter) as other:
+        xs, ys = a.new(3), a.new(3)
+        tasks = [a.own(other.apply_async(a.work, (x,)), x) for x in xs]
+        await a.read(a.pool.imap(a.work, a.rows(ys)), ys)
+        a.saw_all([await task for task in tasks], xs)
+        await other.map(a.work, a.new(2))
+
+
+@on(POOLS)
+async def fail_fast(a):
+    """A pool that fails as a nursery does."""
+    async with Pool(3, on_error="cancel") as pool:
+        a.books.limiters.append(pool.limiter)
+        for x in a.new(2):
+            a.own(await pool.spawn(a.long, x), x)
+        a.hit = True
+        pool.apply_async(a.fail, a.new(1))
+
+
+@on(POOLS)
+async def on_error(a):
+    def hear(task):
+        a.saw_error(task.exception)
+        a.probe()
+
+    async with Pool(2, on_error=hear) as pool:
+        a.books.limiters.append(pool.limiter)
+        for x in a.new(4):
+            a.own(await pool.spawn(a.some_fail, x), x)
+
+
+@on(POOLS)
+async def leave_with_an_error(a):
+    async with Group() as group:
+        for x in a.new(2):
+            a.own(group.apply_async(a.tidy, (x,)), x)
+        group.imap(a.slow, a.rows(a.new(2))).__aiter__()
+        await trio.sleep(1.5)
+        a.hit = True
+        raise a.books.error("the body", a)
