@@ -21,4 +21,10 @@ STRIKES = (
 @pytest.mark.parametrize("name", scenarios.BY_NAME)
 def test_a_cancellation_a_kill_or_an_error_at_any_moment_loses_nothing(name, explore):
     scenario, settings = scenarios.BY_NAME[name]
-    explore(scenario, settings=settings, strikes=STRIKES)
+    explore(scenario, settings=settings, strikes=STRIKES, runs=12)
+
+
+@pytest.mark.parametrize("name", scenarios.BY_NAME)
+def test_what_strikes_while_something_else_is_cleaned_up_loses_nothing(name, explore):
+    scenario, settings = scenarios.BY_NAME[name]
+    explore(scenario, settings=settings, strikes=STRIKES, together=2, runs=4, kinds=2)

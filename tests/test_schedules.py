@@ -300,7 +300,7 @@ def test_a_strike_hits_at_its_moment_and_only_once():
             seen.append(actor.scope.cancel_called)
             await checkpoint()
 
-    one_run = Run((scenario,), Setting("toy", Toy, use=one), 0, Strike("caller", "probe", 2))
+    one_run = Run((scenario,), Setting("toy", Toy, use=one), 0, [Strike("caller", "probe", 2)])
     assert one_run.play() == []
     assert seen == [False, True]
 

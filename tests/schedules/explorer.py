@@ -4,6 +4,7 @@ import gc
 import os
 import random
 from collections import Counter
+from itertools import cycle, islice
 
 import attrs
 import pytest
@@ -26,8 +27,8 @@ class Explorer:
     totals: Counter
     known_lines: set
 
-    def __call__(self, *scenarios, settings, strikes=(), runs=20, seeds=1, kinds=99):
-        """Play them as ``strikes`` says: pairs of deed and moment.
+    def __call__(self, *scenarios, settings, strikes=(), together=1, runs=20, seeds=1, kinds=99):
+        """Play them as ``strikes`` says: pairs of deed and moment; so many of them ``together``.
 
         So many ``runs`` with a strike are tried by default, and in each setting, or in so many
         ``kinds`` of them, so many ``seeds`` without.
@@ -49,11 +50,13 @@ class Explorer:
         chance.shuffle(points)
         if tracing:
             points = self.new_lines_first(points)
-        for setting, strike, line in points[: int(runs * SCALE)]:
+        for setting, strike, line in islice(cycle(points), int(runs * SCALE)):
             self.known_lines.add(line)
+            more = [other[1] for other in points if other[0] is setting and together > 1]
+            strikes = strike, *chance.sample(more, min(together - 1, len(more)))
             # Another order each time
-            run = Run(scenarios, setting, chance.randrange(10_000), strike, tracing)
-            failed += self.play(run, f"strikes: {strike.deed} at a {strike.moment}")
+            run = Run(scenarios, setting, chance.randrange(10_000), strikes, tracing)
+            failed += self.play(run, " and ".join(f"{s.deed} at a {s.moment}" for s in strikes))
             if len(failed) >= 3:
                 break
         if failed:
@@ -84,15 +87,15 @@ class Explorer:
         return ["\n".join([f"{run}:", *wrong, f"To see it again: {env}"])]
 
     def replay(self, scenarios, settings):
-        name, seed, *strike = REPLAY.split()
+        name, seed, *strikes = REPLAY.split()
         for setting in settings:
             if setting.name == name:
                 run = Run(
                     scenarios,
                     setting,
                     int(seed.removeprefix("seed=")),
-                    Strike.parse(strike[0]) if strike else None,
-                    tracing=any("@line" in text for text in strike),
+                    tuple(map(Strike.parse, strikes)),
+                    tracing=any("@line" in text for text in strikes),
                 )
                 if failed := self.play(run, "replays"):
                     pytest.fail(failed[0], pytrace=False)
@@ -106,10 +109,10 @@ def totals(request):
     gc.freeze()
     yield counts
     gc.unfreeze()
-    told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None and told:
-        reporter.write_line(f"\n{request.path.name}: {told}")
+    told = "".join(f"\n{count:8} {what}" for what, count in sorted(counts.items()))
+    plugins = request.config.pluginmanager
+    with plugins.get_plugin("capturemanager").global_and_fixture_disabled():
+        plugins.get_plugin("terminalreporter").write_line(f"\n{request.path.name}:{told}")
 
 
 @pytest.fixture(scope="module")

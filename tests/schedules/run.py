@@ -93,13 +93,13 @@ class Run(trio.abc.Instrument):
     scenarios: tuple
     setting: Setting
     seed: int = 0
-    strike: Strike | None = None
+    strikes: tuple[Strike, ...] = ()
     tracing: bool = False
 
     steps: int = 0
     probes: int = 0
     lines: list = attrs.field(factory=list)
-    struck: bool = False
+    done: list[Strike] = attrs.field(factory=list)  # of the strikes
     busy: bool = False  # in an instrument
     pool: object = None
     books: Books = attrs.field(factory=Books)
@@ -110,12 +110,12 @@ class Run(trio.abc.Instrument):
     hung: str = ""
 
     def __str__(self):
-        strike = "" if self.strike is None else f" {self.strike}"
-        return f"{self.setting.name} seed={self.seed}{strike}"
+        return " ".join([self.setting.name, f"seed={self.seed}", *map(str, self.strikes)])
 
     @property
-    def deed(self):
-        return "" if self.strike is None else self.strike.deed
+    def deeds(self):
+        """What has been done."""
+        return [strike.deed for strike in self.done]
 
     # The moments
 
@@ -135,14 +135,14 @@ class Run(trio.abc.Instrument):
         self.moment("probe", self.probes, actor)
 
     def moment(self, moment, at, who):
-        strike = self.strike
-        if strike is not None and not self.struck and (strike.moment, strike.at) == (moment, at):
-            self.struck = True
-            deed = getattr(self, f"do_{strike.deed}")
-            if trio.lowlevel.in_trio_run() or strike.deed == "raise":
-                deed(who)
-            else:  # in a call of a thread
-                trio.from_thread.run_sync(deed, who)
+        for strike in self.strikes:
+            if (strike.moment, strike.at) == (moment, at) and strike not in self.done:
+                self.done.append(strike)
+                deed = getattr(self, f"do_{strike.deed}")
+                if trio.lowlevel.in_trio_run() or strike.deed == "raise":
+                    deed(who, at)
+                else:  # in a call of a thread
+                    trio.from_thread.run_sync(deed, who, at)
 
     def trace(self, frame, event, _):
         file = frame.f_code.co_filename
@@ -155,22 +155,22 @@ class Run(trio.abc.Instrument):
 
     # The deeds
 
-    def do_caller(self, who):
-        actor = who if isinstance(who, Actor) else self.actors[self.strike.at % len(self.actors)]
+    def do_caller(self, who, at):
+        actor = who if isinstance(who, Actor) else self.actors[at % len(self.actors)]
         actor.hit = True
         actor.scope.cancel(reason="the strike")
 
-    def do_pool(self, _):
+    def do_pool(self, *_):
         self.hit_all()
         with contextlib.suppress(RuntimeError):  # it was not entered yet
             self.pool.cancel_scope.cancel(reason="the strike")
 
-    def do_kill(self, _):
+    def do_kill(self, _, at):
         """Kill one of the calls: which one depends on the moment."""
         tasks = list(dict.fromkeys([*self.pool, *(task for task, _ in self.books.tasks)]))
         tasks = [task for task in tasks if not task.ready() and task.status.name != "UNSTARTED"]
         if tasks:
-            victim = tasks[self.strike.at % len(tasks)]
+            victim = tasks[at % len(tasks)]
             owner = self.books.owner(victim)
             if owner is None:
                 self.hit_actors()
@@ -178,17 +178,17 @@ class Run(trio.abc.Instrument):
                 owner.hit = True
             victim.kill_nowait(reason="the strike")
 
-    def do_killall(self, _):
+    def do_killall(self, *_):
         with contextlib.suppress(RuntimeError, trio.ClosedResourceError):
             self.pool.kill_nowait(reason="the strike")
         self.hit_actors()
 
-    def do_interrupt(self, _):
+    def do_interrupt(self, *_):
         self.hit_all()
         sys.settrace(None)
         signal.raise_signal(signal.SIGINT)
 
-    def do_raise(self, actor):
+    def do_raise(self, actor, _):
         actor.hit = True
         raise self.books.error("the strike", actor)
 
@@ -300,7 +300,7 @@ class Run(trio.abc.Instrument):
         if records and not self.setting.logs:
             wrong += [f"logged: {record.getMessage()}" for record in records]
         interrupts = sum(isinstance(end, KeyboardInterrupt) for end in ends)
-        if interrupts != (self.struck and self.deed == "interrupt"):
+        if interrupts != self.deeds.count("interrupt"):
             wrong.append(f"{interrupts} KeyboardInterrupts came out")
         if interrupts == len(ends) == 1 and not self.books.nurseries and error is not ends[0]:
             wrong.append("the KeyboardInterrupt came out in a group")

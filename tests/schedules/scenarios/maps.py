@@ -159,7 +159,7 @@ async def imap_read_on_after_cancellation(a):
     with trio.move_on_after(3) as reader:
         a.scope = reader  # what strikes the caller strikes this from now on
         await a.read(results, None)
-    if reader.cancel_called and a.run.deed == "caller":
+    if reader.cancel_called and a.run.deeds == ["caller"]:
         a.hit = False  # nothing else was
     await a.read(results, None)
     a.want([x for actor, x in a.books.results if actor is a], xs)

@@ -37,7 +37,7 @@ async def kill(a):
     a.run.hit_actors()
     await a.pool.kill(timeout=0.5)
     over = await a.pool.kill(Killed("once"), reason="once more")
-    if not a.run.struck and not (over and all(task.status.name == "KILLED" for task in tasks)):
+    if not a.run.done and not (over and all(task.status.name == "KILLED" for task in tasks)):
         a.books.complaints.append(f"after kill: {tasks}")
     await a.read(results, None)
 
@@ -88,7 +88,7 @@ async def killone_of_a_map(a):
     await trio.sleep(1.5)
     a.run.hit_actors()
     for task in a.pool:
-        if not a.run.struck and task not in a.pool:
+        if not a.run.done and task not in a.pool:
             a.books.complaints.append(f"{task} is not in its pool")
         task.kill_nowait()
         break
