@@ -2,12 +2,13 @@
 
 import gc
 import random
+import sys
 from collections import Counter
 from functools import partial
 
 import pytest
 import trio
-from schedules import Explorer, Run, Setting, Strike, explorer, order, run
+from schedules import Explorer, Run, Setting, Strike, explorer, order, run, scenarios
 from schedules.actor import Actor
 from trio.lowlevel import checkpoint
 
@@ -335,6 +336,37 @@ def test_the_seed_is_trios_alone_and_for_a_while(monkeypatch):
         assert order.shuffler().getstate() == random.Random(3).getstate()
     assert order.shuffler().getstate() == before
     assert random.getstate() == state
+
+
+KINDS = [
+    *(triopool.Group, triopool.Pool, triopool.GreenPool, triopool.ThreadPool, triopool.GreenPile),
+    *(triopool.Task, triopool.GreenThread, triopool.ResultIterator, triopool.as_completed),
+]
+
+
+def public_code(kind):
+    """{code: name} of all that one can call or read on a class."""
+    found = {}
+    for name in dir(kind):
+        member = getattr(kind, name)
+        for func in (member, getattr(member, "fget", None), getattr(member, "fset", None)):
+            code = getattr(func, "__code__", None)
+            if code is not None and (name[0] != "_" or name in {"__anext__", "__aexit__"}):
+                found[code] = f"{kind.__name__}.{name}"
+    return found
+
+
+def test_every_public_method_is_in_some_scenario():
+    wanted = {code: name for kind in KINDS for code, name in public_code(kind).items()}
+    called = set()
+    for scenario, settings in scenarios.BY_NAME.values():
+        one_run = Run((scenario,), settings[-1])
+        sys.setprofile(lambda frame, *_: called.add(frame.f_code))
+        try:
+            one_run.play()
+        finally:
+            sys.setprofile(None)
+    assert sorted(name for code, name in wanted.items() if code not in called) == []
 
 
 def test_it_says_so_if_trio_has_another_way_of_shuffling(monkeypatch):

@@ -165,7 +165,7 @@ class Actor:
     def async_rows(self, xs):
         return AsyncRows(self, iter(xs))
 
-    def link(self, _):
+    def link(self, *_):
         self.probe()
 
     async def async_link(self, _):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 import triopool
 from schedules.actor import Actor
@@ -262,11 +262,14 @@ class Run(trio.abc.Instrument):
         if not self.books.down:
             await self.use_again()
 
-    @staticmethod
-    async def let_in(pool):
-        await trio.sleep(1)
-        if pool.limiter.total_tokens == 0:
-            pool.size = 1
+    async def let_in(self, pool):
+        if self.setting.threads:  # which work while the clock stands still
+            await wait_all_tasks_blocked()
+            pool.maxsize = 1
+        else:
+            await trio.sleep(1)
+            if pool.limiter.total_tokens == 0:
+                pool.size = 1
 
     async def use_again(self):
         """The pool still works, whatever has become of the calls before."""

@@ -22,6 +22,7 @@ GREEN_POOLS = (
     Setting("GreenPool", GreenPool),
 )
 THREADS = (
+    Setting("ThreadPool-0", lambda: ThreadPool(0), use=use_threads, threads=True),
     Setting("ThreadPool-1", lambda: ThreadPool(1), use=use_threads, threads=True),
     Setting("ThreadPool-2", lambda: ThreadPool(2), use=use_threads, threads=True),
     Setting("ThreadPool-None", ThreadPool, use=use_threads, threads=True),

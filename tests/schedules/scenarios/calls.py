@@ -241,3 +241,20 @@ async def as_completed(a):
     async for task in triopool.as_completed(more, timeout=100):
         a.saw(await task)
         break
+
+
+@on(POOLS)
+async def looks(a):
+    """What can be asked at any time."""
+    [x] = a.new(1)
+    task = a.own(a.pool.apply_async(a.work, (x,)), x)
+    while not task.ready():
+        if task.args:
+            a.want((task.func, task.args, task.kwargs), (a.work, (x,), {}))
+        a.want(task.status.name in {"WAITING", "RUNNING"}, True)
+        a.want(task.started, task in a.pool)
+        a.want((task.value, task.exception, task.successful()), (None, None, False))
+        a.want(task.name.endswith("Actor.work"), True)
+        await trio.sleep(0.3)
+    if task.successful():
+        a.saw(task.value)

@@ -4,7 +4,7 @@ import trio
 
 import triopool
 from schedules.scenarios import GREEN_POOLS, POOLS, THREADS, member, on
-from triopool import GreenPile
+from triopool import GreenPile, Task, ThreadPool
 
 # eventlet's
 
@@ -14,12 +14,19 @@ async def green_spawn(a):
     xs = a.new(3)
     threads = [a.own(await a.pool.spawn(a.some_fail, x), x) for x in xs]
     threads[0].link(lambda _, number: a.probe(), 3)
+    threads[0].link(a.link, 4)
+    threads[0].unlink(a.link, 4)
     a.saw(await threads[0].wait())
     a.saw(await threads[2].wait())
     if not a.pool.waiting():
         a.want(a.pool.running() >= a.pool.limiter.borrowed_tokens, True)
     await a.pool.spawn_n(a.work, a.new(1)[0])
     await a.pool.waitall()
+    a.want(a.pool.running(), 0)
+    free = a.pool.free()
+    a.pool.resize(free + 1)
+    a.want(a.pool.free(), free + 1)
+    a.pool.resize(free)
 
 
 @on(GREEN_POOLS)
@@ -56,7 +63,9 @@ async def pile(a):
     xs = a.new(4)
     for x in xs:
         a.own(await pile.spawn(a.some_fail, x), x)
+    a.want(len(pile), 4)
     await a.read(pile, xs[::2])
+    a.want(len(pile), 0)
 
 
 @on(GREEN_POOLS)
@@ -171,6 +180,52 @@ async def threads_imap(a):
 
 
 @on(THREADS)
+async def threads_one_by_one(a):
+    x, y, z = a.new(3)
+    try:
+        task = a.own(a.pool.spawn_nowait(a.sync_work, x), x)
+    except triopool.PoolFull:
+        await a.pool.wait_available()
+        a.want(a.pool.full(), False)
+    else:
+        a.saw(await task)
+    task = a.own(Task(a.sync_work, y), y)
+    await a.pool.start(task)
+    task.link(a.link)
+    a.saw(await task)
+    a.saw(await a.pool.apply_cb(a.sync_work, (z,), callback=a.async_link))
+    async with ThreadPool(1) as other:
+        a.books.limiters.append(other.limiter)
+        [x] = a.new(1)
+        task = a.own(await other.spawn(a.sync_work, x), x)
+        if not task.ready():
+            await a.pool.add(task)
+        a.saw(await task)
+
+
+@on(THREADS)
+async def threads_maps_of_all_kinds(a):
+    xs, ys, zs = a.new(3), a.new(2), a.new(2)
+    a.saw_all(await a.pool.map_cb(a.sync_work, xs, a.async_link), xs)
+    a.saw_all(await a.pool.map_async(a.sync_work, a.rows(ys)), ys)
+    await a.read(a.pool.starmap(a.sync_work, [(z,) for z in zs]), zs)
+    a.reads_errors = True
+    xs = a.new(4)
+    a.saw_values(await a.pool.map(a.sync_some_fail, a.async_rows(xs), return_exceptions=True))
+
+
+@on(THREADS)
+async def threads_join(a):
+    for x in a.new(4):
+        a.own(a.pool.apply_async(a.sync_some_fail, (x,)), x)
+    try:
+        await a.pool.join(raise_error=True)
+    except BaseExceptionGroup as group:
+        for error in group.exceptions:
+            a.saw_error(error)
+
+
+@on(THREADS)
 async def threads_kill(a):
     tasks = [a.own(a.pool.apply_async(a.sync_work, (x,)), x) for x in a.new(4)]
     await tasks[3].kill()
@@ -182,7 +237,9 @@ async def threads_kill(a):
 async def threads_size(a):
     xs = a.new(6)
     results = a.pool.imap(a.sync_work, a.rows(xs))
-    a.pool.size = 1
+    if a.pool.maxsize != 0:
+        a.pool.size = 1
+        a.want(a.pool.size, 1)
     await a.read(results, xs)
     a.pool.size = 0
     await a.pool.join()
