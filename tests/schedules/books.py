@@ -39,9 +39,12 @@ class Books:
 
     down: bool = False  # the pool itself was struck
     nurseries: bool = False  # of the user's, which put all errors in groups
+    kills: bool = False  # what a scenario does kills calls, too
+    slotless: bool = False  # calls may run without a slot of a limiter that is known
     limiters: list = attrs.field(factory=list)
     calls: dict = attrs.field(factory=dict)  # {(actor, number): what became of it, "runs" at first}
     tasks: list = attrs.field(factory=list)  # (task, (actor, number))
+    linked: dict = attrs.field(factory=dict)  # {task: how often its link was called}
     results: list = attrs.field(factory=list)  # that somebody was handed
     errors: list = attrs.field(factory=list)  # all that were raised
     seen: list = attrs.field(factory=list)  # of these, what somebody was handed
@@ -61,9 +64,24 @@ class Books:
         owner = getattr(task.func, "__self__", None)
         return owner if getattr(owner, "books", None) is self else None
 
+    def hear(self, task, *_):
+        """A task is over."""
+        self.linked[task] += 1
+
+    def running(self):
+        """The calls that run now."""
+        return [call for call, fate in self.calls.items() if fate == "runs"]
+
+    def check_slots(self):
+        """No call runs without a slot."""
+        slots = sum(limiter.borrowed_tokens for limiter in self.limiters)
+        if not self.slotless and len(running := self.running()) > slots:
+            self.complaints.append(f"{len(running)} calls on {slots} slots")
+
     def forget(self):
         """Let go of all objects of the package."""
         self.tasks.clear()
+        self.linked.clear()
         self.kept.clear()
         self.limiters.clear()
         self.errors.clear()
@@ -73,22 +91,24 @@ class Books:
 
     # At the end
 
-    def balance(self, ends, logged):
-        """All that is wrong. ``ends`` are the errors that came out, and ``logged`` the others."""
+    def balance(self, deeds, ends, logged):
+        """All that is wrong, after these deeds.
+
+        ``ends`` are the errors that came out, and ``logged`` the others.
+        """
         yield from self.complaints
         for limiter in self.limiters:
             books = limiter.statistics()
             if (books.borrowed_tokens, books.tasks_waiting) != (0, 0):
                 yield f"slots are lost: {books}"
-        for (actor, number), fate in self.calls.items():
-            if fate == "runs":
-                yield f"call {actor.name}{number} runs for ever"
-        yield from self.balance_tasks()
+        for actor, number in self.running():
+            yield f"call {actor.name}{number} runs for ever"
+        yield from self.balance_tasks(deeds)
         for result in {each for each in self.results if self.results.count(each) > 1}:
             yield f"the result of {result} came twice"
         yield from self.balance_errors(ends, logged)
 
-    def balance_tasks(self):
+    def balance_tasks(self, deeds):
         fits = {"returned": "SUCCEEDED", "raised": "FAILED", "cancelled": "KILLED"}
         interrupted = {"SUCCEEDED", "FAILED", "KILLED", "UNSTARTED"}
         for task, call in self.tasks:
@@ -96,6 +116,12 @@ class Books:
             good = {fits[fate]} if fate in fits else {"KILLED", "UNSTARTED"}
             if task.status.name not in (interrupted if self.down else good):
                 yield f"{task!r}, whose call {fate or 'never began'}"
+            harmless = not call[0].hit or set(deeds) <= {"caller"}
+            if task.status.name == "KILLED" and harmless and not self.kills:
+                yield f"{task!r}, though nobody did that"
+            told = self.linked.get(task)
+            if told is not None and told != task.ready() and not self.down:
+                yield f"the link of {task!r} was called {told} times"
 
     def balance_errors(self, ends, logged):
         for error in self.errors:

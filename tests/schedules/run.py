@@ -52,7 +52,9 @@ async def use(actor):
     """Use a pool on which others have been before."""
     pool = actor.pool
     await pool.join()
-    actor.want(pool.limiter.borrowed_tokens, 0)
+    actor.want((len(pool), pool.limiter.borrowed_tokens), (0, 0))
+    if not actor.books.slotless:
+        actor.want(actor.books.running(), [])
     x, *xs = actor.new(4)
     actor.saw(await pool.apply(actor.work, (x,)))
     actor.saw_all(await pool.map(actor.work, xs), xs)
@@ -65,6 +67,7 @@ async def use(actor):
 async def use_threads(actor):
     pool = actor.pool
     await pool.join()
+    actor.want((len(pool), actor.books.running()), (0, []))
     x, *xs = actor.new(4)
     actor.saw(await pool.apply(actor.sync_work, (x,)))
     actor.saw_all(await pool.map(actor.sync_work, xs), xs)
@@ -246,6 +249,8 @@ class Run(trio.abc.Instrument):
         try:
             with self.scope:
                 async with self.pool:
+                    # A thread pool may have got another one.
+                    self.books.limiters[:] = [self.pool.limiter]
                     await self.play_all()
         except BaseException as error:
             self.left = error
@@ -299,7 +304,9 @@ class Run(trio.abc.Instrument):
         ends = list(leaves(error))
         if error is not self.left:  # Ctrl-C came later, and takes the place of any other error
             ends += leaves(self.left)
-        wrong = list(self.books.balance(ends, [record.exc_info[1] for record in records]))
+        wrong = list(
+            self.books.balance(self.deeds, ends, [record.exc_info[1] for record in records])
+        )
         if records and not self.setting.logs:
             wrong += [f"logged: {record.getMessage()}" for record in records]
         interrupts = sum(isinstance(end, KeyboardInterrupt) for end in ends)

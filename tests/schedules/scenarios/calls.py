@@ -90,6 +90,8 @@ async def start_a_subclass(a):
 
 @on(POOLS)
 async def add_and_discard(a):
+    a.books.slotless = True
+    a.books.kills = True
     async with Group() as other:
         a.books.limiters.append(other.limiter)
         x, y = a.new(2)

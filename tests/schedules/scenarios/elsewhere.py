@@ -41,6 +41,7 @@ async def green_spawn_in_a_member(a):
 
 @on(GREEN_POOLS)
 async def green_cancel(a):
+    a.books.kills = True
     x, y = a.new(2)
     running = a.own(await a.pool.spawn(a.long, x), x)
     waiting = a.own(a.pool.apply_async(a.work, (y,)), y)
@@ -70,6 +71,7 @@ async def pile(a):
 
 @on(GREEN_POOLS)
 async def pile_unordered(a):
+    a.books.kills = True
     a.reads_errors = True
     async with GreenPile(a.pool, ordered=False, return_exceptions=True) as pile:
         xs = a.new(4)
@@ -98,6 +100,7 @@ async def pile_read_elsewhere(a):
 
 @on(GREEN_POOLS)
 async def pile_left_early(a):
+    a.books.kills = True
     async with GreenPile(2) as pile:
         a.books.limiters.append(pile.pool.limiter)
         for x in a.new(2):
@@ -111,6 +114,7 @@ async def pile_left_early(a):
 
 @on(POOLS[3:4])
 async def one_map(a):
+    a.books.slotless = True
     xs, ys = a.new(3), a.new(4)
     a.saw_all(await triopool.map(a.work, a.rows(xs), size=1), xs)
     await triopool.map(a.some_fail, a.async_rows(ys))
@@ -118,6 +122,7 @@ async def one_map(a):
 
 @on(POOLS[3:4])
 async def one_imap(a):
+    a.books.slotless = True
     xs = a.new(3)
     async with triopool.imap(a.work, a.rows(xs), size=2, maxsize=1) as results:
         await a.read(results, xs)
@@ -128,6 +133,7 @@ async def one_imap(a):
 
 @on(POOLS[3:4])
 async def one_imap_unordered(a):
+    a.books.slotless = True
     xs = a.new(4)
     async with triopool.imap_unordered(a.some_fail, a.async_rows(xs), size=2) as results:
         await a.read(results, xs[::2], ordered=False)
@@ -181,6 +187,7 @@ async def threads_imap(a):
 
 @on(THREADS)
 async def threads_one_by_one(a):
+    a.books.kills = True
     x, y, z = a.new(3)
     try:
         task = a.own(a.pool.spawn_nowait(a.sync_work, x), x)
@@ -227,6 +234,7 @@ async def threads_join(a):
 
 @on(THREADS)
 async def threads_kill(a):
+    a.books.kills = True
     tasks = [a.own(a.pool.apply_async(a.sync_work, (x,)), x) for x in a.new(4)]
     await tasks[3].kill()
     a.run.hit_actors()

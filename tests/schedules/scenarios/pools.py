@@ -29,6 +29,7 @@ async def join_and_raise(a):
 
 @on(POOLS)
 async def kill(a):
+    a.books.kills = True
     tasks = [a.own(a.pool.apply_async(a.long, (x,)), x) for x in a.new(2)]
     [y] = a.new(1)
     tasks.append(a.own(a.pool.apply_async(a.tidy, (y,)), y))
@@ -44,6 +45,7 @@ async def kill(a):
 
 @on(POOLS)
 async def kill_without_waiting(a):
+    a.books.kills = True
     tasks = [a.own(a.pool.apply_async(a.tidy, (x,)), x) for x in a.new(3)]
     await trio.sleep(1.5)
     a.run.hit_actors()
@@ -59,6 +61,8 @@ async def kill_without_waiting(a):
 
 @on(POOLS)
 async def kill_in_a_member(a):
+    a.books.kills = True
+
     async def call(x):
         a.own(a.pool.apply_async(a.long, (x,)), x)
         await trio.sleep(1.5)
@@ -70,6 +74,7 @@ async def kill_in_a_member(a):
 
 @on(POOLS)
 async def killone(a):
+    a.books.kills = True
     x, y, z = a.new(3)
     tasks = [a.own(a.pool.apply_async(a.tidy, (each,)), each) for each in (x, y)]
     bystander = a.own(a.pool.apply_async(a.work, (z,)), z)
@@ -84,6 +89,7 @@ async def killone(a):
 
 @on(POOLS)
 async def killone_of_a_map(a):
+    a.books.kills = True
     results = a.pool.imap(a.slow, a.rows(a.new(3)))
     await trio.sleep(1.5)
     a.run.hit_actors()
@@ -130,6 +136,7 @@ async def resize(a):
 
 @on(POOLS)
 async def a_call_cancels_the_pool(a):
+    a.books.kills = True
     a.own(a.pool.apply_async(a.slow, (x := a.new(1)[0],)), x)
 
     async def call():
@@ -143,6 +150,7 @@ async def a_call_cancels_the_pool(a):
 @on(POOLS)
 async def close(a):
     """A pool in a task of its own, which is closed."""
+    a.books.kills = True
     a.books.nurseries = True
     async with trio.open_nursery() as nursery:
         pool = await nursery.start(Pool(1).run)
@@ -155,6 +163,8 @@ async def close(a):
 
 @on(POOLS)
 async def shared_limiter(a):
+    a.books.slotless = True
+    a.books.kills = True
     if isinstance(a.pool, ThreadPool):
         return
     async with Pool(a.pool.limiter) as other:
@@ -168,6 +178,7 @@ async def shared_limiter(a):
 @on(POOLS)
 async def fail_fast(a):
     """A pool that fails as a nursery does."""
+    a.books.kills = True
     async with Pool(3, on_error="cancel") as pool:
         a.books.limiters.append(pool.limiter)
         for x in a.new(2):
@@ -178,6 +189,8 @@ async def fail_fast(a):
 
 @on(POOLS)
 async def on_error(a):
+    a.books.kills = True
+
     def hear(task):
         a.saw_error(task.exception)
         a.probe()
@@ -190,6 +203,8 @@ async def on_error(a):
 
 @on(POOLS)
 async def leave_with_an_error(a):
+    a.books.slotless = True
+    a.books.kills = True
     async with Group() as group:
         for x in a.new(2):
             a.own(group.apply_async(a.tidy, (x,)), x)
