@@ -38,10 +38,14 @@ class Actor:
         try:
             with self.scope:
                 await scenario(self)
-        except Exception as error:
-            strange = [each for each in leaves(error) if not self.takes(each)]
-            if strange:
+        except (Exception, BaseExceptionGroup) as error:
+            rest = [each for each in leaves(error) if not self.knows(each)]
+            cancelled = [each for each in rest if isinstance(each, trio.Cancelled)]
+            if rest != cancelled:
                 raise
+            self.books.seen += [each for each in leaves(error) if isinstance(each, Broken)]
+            if cancelled:
+                raise cancelled[0] from None
 
     async def at_once(self, *funcs):
         """Do several things in a nursery."""
@@ -50,15 +54,11 @@ class Actor:
             for func in funcs:
                 nursery.start_soon(func)
 
-    def takes(self, error):
-        """Take an error, if it is one that may come out of a scenario."""
-        if isinstance(error, Broken):
-            self.books.seen.append(error)
-            return True
+    def knows(self, error):
+        """Whether an error may come out of a scenario."""
         # What a reader or a waiter hears when the pool or a call was struck
-        return self.hit and isinstance(
-            error, triopool.TaskKilled | Killed | trio.ClosedResourceError | triopool.PoolFull
-        )
+        fates = triopool.TaskKilled | Killed | trio.ClosedResourceError | triopool.PoolFull
+        return isinstance(error, Broken) or (self.hit and isinstance(error, fates))
 
     # The user's functions
 
@@ -197,8 +197,10 @@ class Actor:
 
     def saw_error(self, error):
         """An error was handed over, as a value, or raised."""
-        if not self.takes(error):
+        if not self.knows(error):
             raise error
+        if isinstance(error, Broken):
+            self.books.seen.append(error)
 
     def saw_values(self, results):
         """Results were handed over, and errors among them."""

@@ -240,7 +240,7 @@ async def as_completed(a):
     tasks = {a.own(a.pool.apply_async(a.work, (x,)), x): x for x in xs}
     a.saw_all([await task async for task in triopool.as_completed(tasks)], xs, ordered=False)
     more = [a.own(a.pool.apply_async(a.slow, (x,)), x) for x in a.new(3)]
-    async for task in triopool.as_completed(more, timeout=100):
+    async for task in triopool.as_completed(more, timeout=1_000):
         a.saw(await task)
         break
 
