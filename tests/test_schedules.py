@@ -204,7 +204,7 @@ def new_explorer(nodeid="harness"):
 
 def explore(kind, scenario, *strikes, seeds=1):
     setting = Setting("toy", kind, use=one)
-    new_explorer()(scenario, settings=[setting], strikes=strikes, runs=1_000, seeds=seeds)
+    new_explorer()(scenario, settings=[setting], strikes=strikes, runs=60, seeds=seeds)
 
 
 EVERYTHING = [
