@@ -9,6 +9,7 @@ from itertools import cycle, islice
 import attrs
 import pytest
 
+from schedules.looking import is_interruptible
 from schedules.run import Run, Strike
 
 SCALE = float(os.environ.get("TRIOPOOL_SCHEDULES", "1"))
@@ -65,11 +66,15 @@ class Explorer:
     @staticmethod
     def points(calm, strikes):
         """All moments of a run at which something can strike."""
-        counts = {"step": calm.steps, "probe": calm.probes, "line": len(calm.lines)}
+        moments = {
+            "step": range(calm.steps),
+            "probe": range(calm.probes),
+            "line": [at for at, line in enumerate(calm.lines) if is_interruptible(*line)],
+        }
         return [
             (calm.setting, Strike(deed, moment, at + 1), calm.lines[at] if calm.lines else None)
             for deed, moment in strikes
-            for at in range(counts[moment])
+            for at in moments[moment]
         ]
 
     def new_lines_first(self, points):

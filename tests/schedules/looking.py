@@ -18,8 +18,9 @@ WITH = re.compile(r"\s*(async )?with\b").match
 
 
 @functools.cache
-def is_with(file, line):
-    return bool(WITH(linecache.getline(file, line)))
+def is_interruptible(code, line):
+    """Whether Python handles signals before it."""
+    return not WITH(linecache.getline(code.co_filename, line))
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import triopool
 from schedules.actor import Actor
 from schedules.books import Books, leaves
-from schedules.looking import described, end, is_with, leftovers, listening, tree
+from schedules.looking import described, end, leftovers, listening, tree
 from schedules.order import seeded
 
 FAR = 10_000  # seconds of the mock clock; a scenario lasts some tens
@@ -147,14 +147,22 @@ class Run(trio.abc.Instrument):
                 else:  # in a call of a thread
                     trio.from_thread.run_sync(deed, who, at)
 
-    def trace(self, frame, event, _):
-        file = frame.f_code.co_filename
-        if not file.startswith(HERE):
-            return None
-        if event == "line" and not is_with(file, frame.f_lineno):
-            self.lines.append((file, frame.f_lineno))
-            self.moment("line", len(self.lines), frame)
-        return self.trace
+    def tracer(self):
+        """A trace function that notes each line of the package. It is called very often."""
+        lines = self.lines
+        strike_at = {strike.at for strike in self.strikes if strike.moment == "line"}
+
+        def in_package(frame, event, _):
+            if event == "line":
+                lines.append((frame.f_code, frame.f_lineno))
+                if len(lines) in strike_at:
+                    self.moment("line", len(lines), frame)
+            return in_package
+
+        def anywhere(frame, *_):
+            return in_package if frame.f_code.co_filename.startswith(HERE) else None
+
+        return anywhere
 
     # The deeds
 
@@ -220,7 +228,7 @@ class Run(trio.abc.Instrument):
             if self.tracing:
                 # Python itself may handle a signal between a call and its `await`.
                 warnings.filterwarnings("ignore", "coroutine '.*' was never awaited")
-                sys.settrace(self.trace)
+                sys.settrace(self.tracer())
             try:
                 trio.run(self.main, clock=self.setting.clock, instruments=[self])
             except BaseException as raised:
