@@ -41,6 +41,7 @@ class Books:
     nurseries: bool = False  # of the user's, which put all errors in groups
     kills: bool = False  # what a scenario does kills calls, too
     slotless: bool = False  # calls may run without a slot of a limiter that is known
+    logs: bool = False  # errors go to the log
     limiters: list = attrs.field(factory=list)
     calls: dict = attrs.field(factory=dict)  # {(actor, number): what became of it, "runs" at first}
     tasks: list = attrs.field(factory=list)  # (task, (actor, number))

@@ -81,7 +81,6 @@ class Setting:
     make: object = attrs.field(eq=False)
     use: object = attrs.field(default=use, eq=False)  # a scenario for what is still open at the end
     threads: bool = False
-    logs: bool = False  # errors go to the log
 
     @property
     def clock(self):
@@ -315,7 +314,7 @@ class Run(trio.abc.Instrument):
         wrong = list(
             self.books.balance(self.deeds, ends, [record.exc_info[1] for record in records])
         )
-        if records and not self.setting.logs:
+        if records and not self.books.logs:
             wrong += [f"logged: {record.getMessage()}" for record in records]
         # Who waits for the very call that was interrupted, outside of the pool, gets the same one.
         interrupts = len({id(end) for end in ends if isinstance(end, KeyboardInterrupt)})

@@ -268,3 +268,15 @@ async def threads_that_call_back(a):
 
     [x] = a.new(1)
     a.saw(await a.pool.apply(call, (x,)))
+
+
+@on(THREADS)
+async def threads_that_use_their_pool(a):
+    """On the slot that they have."""
+    a.books.slotless = True
+
+    def call(x, y):
+        a.saw(trio.from_thread.run(a.pool.apply, a.sync_work, (x,)))
+        a.saw_all(trio.from_thread.run(a.pool.map, a.sync_work, [y]), [y])
+
+    await a.pool.apply(call, a.new(2))

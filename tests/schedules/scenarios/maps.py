@@ -228,3 +228,22 @@ async def imap_over_a_generator_that_imaps(a):
 
     a.count = 200
     await a.read(a.pool.imap(a.work, inner()), [x + 100 for x in xs])
+
+
+@on(POOLS)
+async def imap_that_outlives_its_member(a):
+    """It goes on with the slot of the call that began it."""
+    kept = []
+    xs = a.new(4)
+
+    async def begin():
+        kept.append(a.pool.imap(a.slow, a.rows(xs)))
+        kept.append(a.pool.imap_unordered(a.work, a.async_rows(ys), maxsize=1))
+        await checkpoint()
+
+    ys = a.new(3)
+    await a.pool.apply(begin)
+    first, second = kept
+    kept.clear()
+    await a.read(second, ys, ordered=False)
+    await a.read(first, xs)

@@ -1,11 +1,14 @@
 """What concerns a whole pool: joining, killing, sizing, leaving."""
 
+from functools import partial
+
 import trio
 from trio.lowlevel import checkpoint
 
+import triopool
 from schedules.books import Killed
 from schedules.scenarios import POOLS, on
-from triopool import Group, Pool, ThreadPool
+from triopool import Group, Pool, Task, ThreadPool
 
 
 @on(POOLS)
@@ -212,3 +215,96 @@ async def leave_with_an_error(a):
         await trio.sleep(1.5)
         a.hit = True
         raise a.books.error("the body", a)
+
+
+@on(POOLS)
+async def outsiders(a):
+    """Those who use a pool from outside of its block, while that is left."""
+    a.books.kills = a.books.nurseries = True
+    heard = []
+
+    async def hears(func, *args):
+        try:
+            await func(*args)
+        except (triopool.TaskKilled, trio.ClosedResourceError) as error:
+            heard.append(type(error).__name__)
+
+    async with trio.open_nursery() as nursery, Pool(1) as pool:
+        a.books.limiters.append(pool.limiter)
+        v, w, x, y, z = a.new(5)
+        task = a.own(await pool.spawn(a.long, v), v)
+        results = pool.imap(a.work, a.async_rows(a.new(2)))
+        nursery.start_soon(hears, task.get)
+        nursery.start_soon(hears, anext, results)
+        nursery.start_soon(hears, pool.spawn, a.work, w)
+        nursery.start_soon(hears, pool.apply, a.work, (x,))
+        nursery.start_soon(hears, pool.map, a.work, a.rows([y]))
+        nursery.start_soon(hears, pool.apply_async(a.work, (z,)).get)
+        nursery.start_soon(hears, pool.wait_available)
+        nursery.start_soon(hears, pool.join)
+        await trio.sleep(0.5)
+        pool.cancel_scope.cancel()
+    a.want(sorted(heard), ["ClosedResourceError"] * 3 + ["TaskKilled"] * 4)
+
+
+@on(POOLS)
+async def a_reader_outside(a):
+    """The block closes what somebody still reads."""
+    a.books.kills = a.books.nurseries = True
+
+    async def read(results):
+        try:
+            await a.read(results, None)
+        except trio.ClosedResourceError:
+            pass
+
+    async with trio.open_nursery() as nursery, Pool(2) as pool:
+        a.books.limiters.append(pool.limiter)
+        nursery.start_soon(read, pool.imap(a.slow, a.async_rows(a.new(3))))
+        nursery.start_soon(read, pool.imap_unordered(a.slow, a.rows(a.new(3)), maxsize=1))
+        a.own(await pool.spawn(a.slow, x := a.new(1)[0]), x)
+
+
+@on(POOLS)
+async def log(a):
+    a.books.kills = a.books.logs = True
+    async with Pool(1, on_error="log") as pool:
+        a.books.limiters.append(pool.limiter)
+        for x in a.new(4):
+            a.own(pool.apply_async(a.some_fail, (x,), callback=a.link), x)
+
+
+@on(POOLS)
+async def a_class_of_tasks(a):
+    class Counted(Task):
+        async def run(self):
+            a.probe()
+            return await super().run()
+
+    a.books.kills = True
+    async with Pool(2, task_class=Counted) as pool:
+        a.books.limiters.append(pool.limiter)
+        xs, ys = a.new(2), a.new(3)
+        tasks = [a.own(await pool.spawn(a.work, x), x) for x in xs]
+        await a.read(pool.imap(a.work, a.rows(ys)), ys)
+        a.saw_all([await task for task in tasks], xs)
+
+
+@on(POOLS)
+async def deadlock(a):
+    """Members that wait for a slot of their own pool, which some of them hear is in vain."""
+
+    async def call(x):
+        try:
+            a.saw(await a.own(await a.pool.spawn(a.work, x), x))
+        except triopool.PoolDeadlock:
+            pass
+
+    async def wait_for(x):
+        try:
+            await triopool.wait([a.own(a.pool.apply_async(a.work, (x,)), x)])
+        except triopool.PoolDeadlock:
+            pass
+
+    calls = zip((call, wait_for, call, wait_for), a.new(4), strict=True)
+    await a.at_once(*(partial(a.pool.apply, func, (x,)) for func, x in calls))
