@@ -45,6 +45,7 @@ class Books:
     limiters: list = attrs.field(factory=list)
     calls: dict = attrs.field(factory=dict)  # {(actor, number): what became of it, "runs" at first}
     tasks: list = attrs.field(factory=list)  # (task, (actor, number))
+    found: list = attrs.field(factory=list)  # the same, of those that a call was inside of
     linked: dict = attrs.field(factory=dict)  # {task: how often its link was called}
     results: list = attrs.field(factory=list)  # that somebody was handed
     errors: list = attrs.field(factory=list)  # all that were raised
@@ -59,7 +60,7 @@ class Books:
 
     def owner(self, task):
         """The actor whose call a task is; None if that cannot be told."""
-        for known, (actor, _) in self.tasks:
+        for known, (actor, _) in [*self.tasks, *self.found]:
             if known is task:
                 return actor
         owner = getattr(task.func, "__self__", None)
@@ -82,6 +83,7 @@ class Books:
     def forget(self):
         """Let go of all objects of the package."""
         self.tasks.clear()
+        self.found.clear()
         self.linked.clear()
         self.kept.clear()
         self.limiters.clear()
@@ -112,12 +114,13 @@ class Books:
     def balance_tasks(self, deeds):
         fits = {"returned": "SUCCEEDED", "raised": "FAILED", "cancelled": "KILLED"}
         interrupted = {"SUCCEEDED", "FAILED", "KILLED", "UNSTARTED"}
-        for task, call in self.tasks:
+        for task, call in [*self.tasks, *self.found]:
             fate = self.calls.get(call)
             good = {fits[fate]} if fate in fits else {"KILLED", "UNSTARTED"}
             if task.status.name not in (interrupted if self.down else good):
                 yield f"{task!r}, whose call {fate or 'never began'}"
-            harmless = not call[0].hit or set(deeds) <= {"caller"}
+            owned = (task, call) in self.tasks
+            harmless = owned and (not call[0].hit or set(deeds) <= {"caller"})
             if task.status.name == "KILLED" and harmless and not self.kills:
                 yield f"{task!r}, though nobody did that"
             told = self.linked.get(task)

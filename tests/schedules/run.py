@@ -177,7 +177,8 @@ class Run(trio.abc.Instrument):
 
     def do_kill(self, _, at):
         """Kill one of the calls: which one depends on the moment."""
-        tasks = list(dict.fromkeys([*self.pool, *(task for task, _ in self.books.tasks)]))
+        known = [task for task, _ in [*self.books.tasks, *self.books.found]]
+        tasks = list(dict.fromkeys([*self.pool, *known]))
         tasks = [task for task in tasks if not task.ready() and task.status.name != "UNSTARTED"]
         if tasks:
             victim = tasks[at % len(tasks)]

@@ -109,6 +109,27 @@ async def pile_left_early(a):
         await a.read(pile, None, limit=1)
 
 
+@on(GREEN_POOLS)
+async def pile_left_while_somebody_spawns(a):
+    a.books.kills = True
+
+    async def spawn(pile):
+        try:
+            for x in a.new(3):
+                a.own(await pile.spawn(a.slow, x), x)
+        except trio.ClosedResourceError:
+            pass
+
+    async def leave():
+        async with GreenPile(a.pool) as pile:
+            nursery.start_soon(spawn, pile)
+            await trio.sleep(1.5)
+
+    a.books.nurseries = True
+    async with trio.open_nursery() as nursery:
+        await leave()
+
+
 # One job
 
 
