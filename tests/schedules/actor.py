@@ -70,11 +70,11 @@ class Actor:
             self.books.complaints.append(f"call {self.name}{x} ran twice")
         self.books.calls[self, x] = "runs"
         self.books.check_slots()
-        if self.run.seed % 4 == 2:  # for a row that nobody has looked at is handled in another way
-            task = triopool.current_task()
-            if task is not None and (task, (self, x)) not in self.books.tasks:
-                self.books.found.append((task, (self, x)))
         try:
+            if self.run.seed % 4 == 2:  # a row that nobody has looked at is handled in another way
+                task = triopool.current_task()
+                if task is not None and (task, (self, x)) not in self.books.tasks:
+                    self.books.found.append((task, (self, x)))
             self.probe()
         except BaseException:
             self.end(x, "raised")
