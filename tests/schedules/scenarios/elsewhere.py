@@ -113,10 +113,13 @@ async def pile_left_early(a):
 async def pile_left_while_somebody_spawns(a):
     a.books.kills = True
 
+    tasks = []
+
     async def spawn(pile):
         try:
             for x in a.new(3):
-                a.own(await pile.spawn(a.slow, x), x)
+                task = a.own(await pile.spawn(a.slow, x), x)
+                tasks.append(task)
         except trio.ClosedResourceError:
             pass
 
@@ -128,6 +131,8 @@ async def pile_left_while_somebody_spawns(a):
     a.books.nurseries = True
     async with trio.open_nursery() as nursery:
         await leave()
+    await a.pool.join()
+    a.want({task.status.name for task in tasks}, {"KILLED"})
 
 
 # One job

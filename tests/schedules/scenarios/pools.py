@@ -229,14 +229,16 @@ async def outsiders(a):
         except (triopool.TaskKilled, trio.ClosedResourceError) as error:
             heard.append(type(error).__name__)
 
-    async with trio.open_nursery() as nursery, Pool(1) as pool:
-        a.books.limiters.append(pool.limiter)
-        v, w, x, y, z = a.new(5)
+    async with trio.open_nursery() as nursery, Group() as others, Pool(1) as pool:
+        a.books.limiters += [pool.limiter, others.limiter]
+        t, u, v, w, x, y, z = a.new(7)
         task = a.own(await pool.spawn(a.long, v), v)
         results = pool.imap(a.work, a.async_rows(a.new(2)))
         nursery.start_soon(hears, task.get)
         nursery.start_soon(hears, anext, results)
         nursery.start_soon(hears, pool.spawn, a.work, w)
+        nursery.start_soon(hears, pool.start, a.own(Task(a.work, t), t))
+        nursery.start_soon(hears, pool.add, a.own(others.spawn_nowait(a.slow, u), u))
         nursery.start_soon(hears, pool.apply, a.work, (x,))
         nursery.start_soon(hears, pool.map, a.work, a.rows([y]))
         nursery.start_soon(hears, pool.apply_async(a.work, (z,)).get)
@@ -244,7 +246,7 @@ async def outsiders(a):
         nursery.start_soon(hears, pool.join)
         await trio.sleep(0.5)
         pool.cancel_scope.cancel()
-    a.want(sorted(heard), ["ClosedResourceError"] * 3 + ["TaskKilled"] * 4)
+    a.want(sorted(heard), ["ClosedResourceError"] * 5 + ["TaskKilled"] * 4)
 
 
 @on(POOLS)
