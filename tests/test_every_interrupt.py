@@ -4,6 +4,8 @@ import pytest
 import schedules
 from schedules import scenarios
 
+from triopool import Pool
+
 totals, known_lines, explore = schedules.totals, schedules.known_lines, schedules.explore
 
 
@@ -18,3 +20,38 @@ def test_ctrl_c_before_any_step_and_in_any_function_of_the_user_loses_nothing(na
 def test_ctrl_c_at_any_line_of_the_package_loses_nothing(name, explore):
     scenario, settings = scenarios.BY_NAME[name]
     explore(scenario, settings=settings, strikes=[("interrupt", "line")], runs=6, seeds=0, kinds=1)
+
+
+async def wait_for_a_slot(actor):
+    await actor.pool.wait_available()
+
+
+async def apply(actor):
+    await actor.pool.apply(actor.fail, actor.new(1))
+
+
+async def get(actor):
+    [x] = actor.new(1)
+    await actor.own(await actor.pool.spawn(actor.fail, x), x).get()
+
+
+async def look_at_the_error(actor):
+    [x] = actor.new(1)
+    task = actor.own(await actor.pool.spawn(actor.fail, x), x)
+    await task.join()
+    actor.saw_error(task.exception)
+
+
+# These lost a slot, or an error that was about to be handed over.
+@pytest.mark.parametrize("scenario", [wait_for_a_slot, apply, get, look_at_the_error])
+def test_ctrl_c_at_any_line_of_who_waits_loses_neither_slot_nor_error(scenario, totals):
+    waiting = {"wait_available", "_apply", "get", "exception", "_result", "_outcome", "_observe"}
+    setting = schedules.Setting("Pool-1", lambda: Pool(1))
+    calm = schedules.Run((scenario,), setting, tracing=True)
+    assert calm.play() == []
+    for at, (code, _) in enumerate(calm.lines, 1):
+        if code.co_name in waiting:
+            strike = schedules.Strike("interrupt", "line", at)
+            struck = schedules.Run((scenario,), setting, 0, (strike,), tracing=True)
+            assert struck.play() == []
+            totals["interrupt at a line"] += 1
