@@ -244,6 +244,7 @@ class Actor:
                 self.saw_error(error)
                 continue
             if isinstance(result, Exception):
+                kills += isinstance(result, triopool.TaskKilled)
                 self.saw_error(result)
                 continue
             self.saw(result)

@@ -104,7 +104,10 @@ async def add_and_discard(a):
             pass
         a.saw(await task)
         own = a.own(await a.pool.spawn(a.work, y), y)
-        a.pool.discard(own)
+        borrowed = a.pool.limiter.borrowed_tokens
+        if own in a.pool:  # nothing has killed it
+            a.pool.discard(own)
+            a.want((own in a.pool, a.pool.limiter.borrowed_tokens), (False, borrowed - 1))
         a.saw(await own)
 
 
