@@ -217,7 +217,8 @@ async def imap_left_open(a):
 
 @on(POOLS)
 async def imap_over_a_generator_that_imaps(a):
-    """Input that comes from the same pool."""
+    """Input that comes from the same pool, and ends where a call of that is killed."""
+    a.books.kills = True
     xs = a.new(3)
 
     async def inner():
