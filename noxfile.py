@@ -185,3 +185,10 @@ def bench(session: nox.Session) -> None:
     """Measure beside gevent, eventlet and others; `-- quick`, `-- check`, `-- --help`."""
     session.install("-e", ".", *requirements("bench"))
     session.run("python", "benchmarks", *session.posargs)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Make a million calls and ten thousand pools in constant memory; `-- --help` for less."""
+    session.install("-e", ".")
+    session.run("python", "-W", "error", "tests/soak.py", *session.posargs)
