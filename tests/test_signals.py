@@ -1,0 +1,98 @@
+"""A storm of Ctrl-C: each ends its run with one KeyboardInterrupt, and leaves nothing behind.
+
+There are some here; with ``TRIOPOOL_STORMS=1000`` there are a thousand of each kind.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from triopool import Pool, TaskStatus, ThreadPool
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="there are no such signals")
+
+PROGRAM = str(Path(__file__).with_name("storm.py"))
+STORMS = int(os.environ.get("TRIOPOOL_STORMS", "20"))
+AT_ONCE = 50  # storms in one process
+SEEDS = range(-(-STORMS // AT_ONCE))
+KINDS = ["tasks", "threads", "executors"]
+
+
+def python(*args: object) -> list[str]:
+    return [sys.executable, "-W", "error", PROGRAM, *map(str, args)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_ctrl_c_ends_run_after_run_with_one_keyboardinterrupt_and_leaves_nothing(
+    kind: str, seed: int
+) -> None:
+    storms = min(STORMS, AT_ONCE)
+    done = subprocess.run(
+        python(kind, "--storms", storms, "--seed", seed),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stderr, done.stdout) == ("", f"{storms} storms\n")
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("kind", ["tasks", "threads"])
+def test_ctrl_c_again_while_the_first_one_ends_the_run_leaves_nothing(kind: str, seed: int) -> None:
+    storms = min(STORMS, AT_ONCE)
+    done = subprocess.run(
+        python(kind, "--storms", storms, "--seed", seed, "--presses", 3),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stderr, done.stdout) == ("", f"{storms} storms\n")
+    assert done.returncode == 0
+
+
+# A process each: what Python itself says and returns when nobody catches it.
+@pytest.mark.parametrize("seed", range(max(1, STORMS // 20)))
+@pytest.mark.parametrize("kind", KINDS)
+def test_ctrl_c_that_nobody_catches_ends_the_process_as_python_does(kind: str, seed: int) -> None:
+    moment = random.Random(seed)
+    with subprocess.Popen(
+        python(kind, "--once"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        for _ in range(moment.randrange(1, 5)):
+            assert program.stdout.readline() == "round\n"
+        for _ in range(moment.randrange(100_000)):
+            pass  # some way into the next round
+        program.send_signal(signal.SIGINT)
+        _, errors = program.communicate()
+    assert program.returncode == -signal.SIGINT
+    first, *_, last = errors.splitlines()
+    assert (first, last) == ("Traceback (most recent call last):", "KeyboardInterrupt")
+    for word in ("Group", "ignored", "destroyed", "never awaited", "Internal", "corrupted"):
+        assert word not in errors
+
+
+async def test_signal_that_a_program_waits_for_can_close_its_pools_in_order() -> None:
+    async def close_at_sigterm() -> None:
+        with trio.open_signal_receiver(signal.SIGTERM) as signals:
+            os.kill(os.getpid(), signal.SIGTERM)
+            async for _ in signals:
+                pool.kill_nowait(reason="the program is to end")
+                threads.kill_nowait()
+                break
+
+    async with Pool(1) as pool, ThreadPool(1) as threads:
+        tasks = [pool.apply_async(trio.sleep_forever) for _ in range(3)]
+        tasks += [threads.apply_async(trio.from_thread.run, (trio.sleep_forever,)) for _ in "abc"]
+        await wait_all_tasks_blocked()
+        await close_at_sigterm()
+    assert {task.status for task in tasks} == {TaskStatus.KILLED}
