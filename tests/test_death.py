@@ -1,11 +1,12 @@
 """Death in a call: of the process, of its memory, of its stack, of its interpreter. All is told."""
 
+import inspect
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -287,6 +288,70 @@ async def test_endless_recursion_in_a_link_is_an_error_that_is_told() -> None:
             await pool.join(raise_error=True)
         assert [type(error) for error in info.value.exceptions] == [RecursionError]
         assert task.value == 2
+
+
+async def dive(depth: int, func: Callable[[], Awaitable[object]]) -> object:
+    return await (dive(depth - 1, func) if depth else func())
+
+
+async def iterate(pool: Any) -> None:
+    async for _ in pool.imap(double, range(3)):
+        pass
+
+
+async def queue(pool: Any) -> None:
+    for x in range(3):
+        pool.apply_async(double, (x,))
+
+
+async def spawn_nowait(pool: Any) -> None:
+    pool.spawn_nowait(double, 1)
+
+
+USES: dict[str, Callable[[Any], Awaitable[object]]] = {
+    "spawn": lambda pool: pool.spawn(double, 1),
+    "spawn_nowait": spawn_nowait,
+    "start": lambda pool: pool.start(Task(double, 1)),
+    "apply": lambda pool: pool.apply(double, (1,)),
+    "apply_async": queue,
+    "map": lambda pool: pool.map(double, range(3)),
+    "imap": iterate,
+}
+
+
+@pytest.fixture
+def shallow() -> Iterator[int]:
+    """A stack of which most is left, and the depth at which it ends."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(400)
+    yield 400
+    sys.setrecursionlimit(before)
+
+
+# Trio makes the coroutine of a task before it finds that there is no room to start it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+async def test_stack_that_ends_in_the_pool_itself_costs_no_slot(
+    use: Callable[[Any], Awaitable[object]], shallow: int
+) -> None:
+    outcomes = set()
+    around = len(inspect.stack(0))
+    async with Pool(1) as pool:
+        for left in range(60):
+            try:
+                await dive(shallow - around - left, lambda: use(pool))
+            except RecursionError:
+                outcomes.add("no stack")
+            else:
+                outcomes.add("enough")
+            try:
+                await pool.join(raise_error=True)
+            except* RecursionError:
+                pass
+            assert await pool.map(double, range(3)) == [0, 2, 4]
+            assert (len(pool), pool.limiter.borrowed_tokens) == (0, 0)
+    assert outcomes == {"no stack", "enough"}
 
 
 # The loop

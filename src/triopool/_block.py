@@ -281,7 +281,12 @@ class Block:
                 task._die()
                 raise self._unusable()
             return
-        worker = self._crew.begin(task, seat, context)
+        try:
+            worker = self._crew.begin(task, seat, context)
+        except BaseException:  # there is no memory left, or no stack
+            self._slots.release(seat)
+            task._die()
+            raise
         self._members[worker] = None
         worker.engaged = worker.counted = True
         self._engaged += 1

@@ -99,11 +99,16 @@ class TaskCrew(Crew):
         """Hand a job to a parked worker, or a new one. It begins in the next pass of the loop."""
         if self.idle:
             worker, _ = self.idle.popitem()
-            worker.job = job
-            task = worker.trio_task
-            task.name = name
-            task.context = copy_context() if context is None else context
-            reschedule(task)
+            try:
+                worker.job = job
+                task = worker.trio_task
+                task.name = name
+                task.context = copy_context() if context is None else context
+                reschedule(task)
+            except BaseException:  # there is no stack left
+                worker.job = None
+                self.idle[worker] = None
+                raise
             return worker
         worker = Worker(self, job)
         self.hire(worker, name, context)

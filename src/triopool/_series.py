@@ -123,8 +123,8 @@ class Series(abc.ABC, Generic[T]):
     @enable_ki_protection
     def begin(self) -> None:
         """Start feeding: the first rows begin in a few passes of the loop."""
+        self.feeder.enlist()  # which may fail, for want of memory or stack
         self.block._series[self] = None
-        self.feeder.enlist()
 
     @enable_ki_protection
     def stop(self, reason: str) -> None:

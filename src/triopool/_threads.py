@@ -105,9 +105,9 @@ class ThreadCrew(Crew):
         self.hired += 1
         name = f"{self.block._label} #{self.hired}"
         worker = ThreadWorker(self.block._clerks, None, home=self, name=name)
+        self.hire(worker, name, self.context.copy())  # which may fail, for want of memory or stack
         self.threads[worker] = None
         self.wanted = max(self.wanted, len(self.threads))
-        self.hire(worker, name, self.context.copy())
         return worker
 
     @enable_ki_protection
