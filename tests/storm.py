@@ -274,19 +274,11 @@ class Presser:
         self.process.communicate()
 
 
-def take(error: BaseException, delays: list[float]) -> None:
+def take(error: BaseException) -> None:
     """Note whatever came out of a run and is not what is to come out."""
     if type(error) is KeyboardInterrupt:
         return
-    if len(delays) > 1 and only_interrupts(error):
-        return
     wrong.append("".join(traceback.format_exception(error)))
-
-
-def only_interrupts(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return all(map(only_interrupts, error.exceptions))
-    return isinstance(error, KeyboardInterrupt)
 
 
 def run_until_pressed(work: Callable[[], Any], presser: Presser, delays: list[float]) -> None:
@@ -309,7 +301,7 @@ def run_until_pressed(work: Callable[[], Any], presser: Presser, delays: list[fl
         except KeyboardInterrupt:  # one that came late
             pass
     if error is not None:
-        take(error, delays)
+        take(error)
 
 
 def unraisable(what: "sys.UnraisableHookArgs") -> None:

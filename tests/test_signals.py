@@ -8,13 +8,15 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from triopool import Pool, TaskStatus, ThreadPool
+from triopool import GreenPool, Group, Pool, TaskStatus, ThreadPool, ThreadPoolExecutor
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there are no such signals")
 
@@ -96,3 +98,62 @@ async def test_signal_that_a_program_waits_for_can_close_its_pools_in_order() ->
         await wait_all_tasks_blocked()
         await close_at_sigterm()
     assert {task.status for task in tasks} == {TaskStatus.KILLED}
+
+
+@pytest.mark.parametrize("kind", [Group, Pool, GreenPool, ThreadPool])
+def test_ctrl_c_pressed_twice_leaves_as_one_keyboardinterrupt(kind: Any) -> None:
+    async def end() -> None:
+        begun.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            signal.raise_signal(signal.SIGINT)  # again, while the first one ends it all
+
+    async def main() -> None:
+        async with kind() as pool:
+            if kind is ThreadPool:
+                await pool.spawn(trio.from_thread.run, end)
+            else:
+                await pool.spawn(end)
+            await begun.wait()
+            signal.raise_signal(signal.SIGINT)
+
+    begun = trio.Event()
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
+
+
+def test_ctrl_c_in_the_cancel_of_a_future_leaves_no_lock_locked() -> None:
+    is_free: list[bool] = []
+
+    async def main() -> None:
+        with ThreadPoolExecutor(1) as executor:
+            gate = threading.Event()
+            executor.submit(gate.wait)
+            future = executor.submit(int)
+            before = sys.gettrace()
+            sys.settrace(press)
+            try:
+                future.cancel()
+            finally:
+                sys.settrace(before)
+                gate.set()
+                looker = threading.Thread(target=look, args=(future._condition,))
+                looker.start()
+                looker.join()
+        await trio.lowlevel.checkpoint()
+
+    def press(frame: Any, event: str, arg: object) -> Any:
+        if event == "return" and frame.f_code.co_name == "__enter__":
+            sys.settrace(None)
+            signal.raise_signal(signal.SIGINT)
+        return press
+
+    def look(condition: threading.Condition) -> None:
+        if condition.acquire(timeout=10):
+            is_free.append(True)
+            condition.release()
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
+    assert is_free == [True]

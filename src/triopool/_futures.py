@@ -47,6 +47,7 @@ class Future(concurrent.futures.Future[T]):
     # {callback: None}: who wants to know when it is done, and may want so no longer
     _links: dict[Callable[[Future[Any]], object], None]
 
+    @enable_ki_protection  # or a lock of the base class's might stay locked
     def cancel(self) -> bool:
         """Cancel the call, if it has not begun.
 

@@ -41,7 +41,8 @@ def compose(
     unseen = [error for error in ledger.drain() if not is_in(error, others)]
     try:
         if not unseen:
-            if len(others) < 2:
+            # Pressing Ctrl-C twice says no more than once.
+            if len(others) < 2 or all(type(error) is KeyboardInterrupt for error in others):
                 return others[0] if others else None
             return BaseExceptionGroup(f"errors in {label}", others)
         message = ledger.message(len(unseen))
