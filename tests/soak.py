@@ -632,7 +632,8 @@ CODE: dict[type, str] = {
     types.GeneratorType: "gi_code",
     types.AsyncGeneratorType: "ag_code",
 }
-TRIO_KEEPS = {"WorkerThread"}  # for some seconds, those that are idle
+# Threads that are idle, for some seconds; and a mark for each function that was told of Ctrl-C.
+TRIO_KEEPS = {"WorkerThread", "_IdRef"}
 
 
 def census() -> Counter[str]:
