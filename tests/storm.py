@@ -55,6 +55,7 @@ for line in sys.stdin:
 """
 
 pools: list[Any] = []
+presses = 1  # of Ctrl-C in a run, at most
 # One for all runs: when a thread goes away, which Python keeps in a WeakSet, it may lose a Ctrl-C.
 executor: list[ThreadPoolExecutor] = []
 wrong: list[str] = []
@@ -307,6 +308,8 @@ def run_until_pressed(work: Callable[[], Any], presser: Presser, delays: list[fl
 def unraisable(what: "sys.UnraisableHookArgs") -> None:
     if "wakeup fd" in (what.err_msg or ""):
         return  # one that came while Trio closed its own
+    if presses > 1 and what.exc_type is KeyboardInterrupt:
+        return  # not the one that ends the run, which is over
     # At once, for a Ctrl-C that is lost here makes the run endless.
     error = "".join(traceback.format_exception(what.exc_value))
     print(f"{what.err_msg or 'ignored in'} {what.object!r}:\n{error}", flush=True)
@@ -337,7 +340,7 @@ def check_books() -> None:
         wrong.append(f"threads still work for pools that are over: {busy}")
 
 
-def storm(work: Callable[[], Any], storms: int, presses: int, seed: int) -> None:
+def storm(work: Callable[[], Any], storms: int, seed: int) -> None:
     """Interrupt so many runs, each at random moments."""
     rng = random.Random(seed)
     presser = Presser()
@@ -384,6 +387,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--once", action="store_true")
     options = parser.parse_args()
+    global presses
+    presses = options.presses
     work = WORK[options.work]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if options.once:
@@ -391,7 +396,7 @@ def main() -> None:
         trio.run(once, work)
     sys.unraisablehook = unraisable
     threading.excepthook = in_a_thread
-    storm(work, options.storms, options.presses, options.seed)
+    storm(work, options.storms, options.seed)
     if wrong:
         sys.exit("\n".join(["", *wrong]))
     print(f"{options.storms} storms")
