@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from triopool import GreenPool, Group, Pool, Task, TaskStatus, ThreadPool
+from triopool import GreenPool, Group, Pool, Task, TaskStatus, ThreadPool, _forks
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -432,6 +432,64 @@ print("parent is fine")
 """
     )
     assert (done.stdout, done.stderr, done.returncode) == ("parent is fine\n", "", 0)
+
+
+REFUSED = """
+def refused(use):
+    try:
+        use()
+    except RuntimeError as error:
+        return "os.fork" in str(error)
+
+def awaited(make):
+    def use():
+        make().send(None)  # as Trio would
+    return use
+
+async def main():
+    for kind in (Pool, GreenPool, ThreadPool):
+        async with kind(2) as pool:
+            function = double_sync if kind is ThreadPool else double
+            def child():
+                uses = [
+                    lambda: pool.spawn_nowait(function, 1),
+                    lambda: pool.apply_async(function, (1,)),
+                    lambda: pool.imap(function, [1]),
+                    pool.kill_nowait,
+                    pool.close,
+                    lambda: setattr(pool, "size" if kind is not ThreadPool else "maxsize", 3),
+                    awaited(lambda: pool.spawn(function, 1)),
+                    awaited(lambda: pool.apply(function, (1,))),
+                    awaited(lambda: pool.map(function, [1])),
+                    awaited(lambda: pool.join()),
+                ]
+                return all(map(refused, uses)) and not refused(lambda: len(pool))
+            assert fork(child) == 7, kind
+            if kind is ThreadPool:
+                assert await pool.apply(fork, (child,)) == 7
+            await check(pool)
+
+trio.run(main)
+print("parent is fine")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_pool_of_the_parent_says_so_in_the_child_of_a_fork(run_program: Program) -> None:
+    done = run_program(HEAD + FORK + REFUSED)
+    assert (done.stdout, done.stderr, done.returncode) == ("parent is fine\n", "", 0)
+
+
+async def test_pool_of_the_parent_can_be_left_in_the_child() -> None:
+    async with Pool(1) as pool:
+        task = await pool.spawn(trio.sleep_forever)
+        _forks._after_fork_in_child()  # what happens there
+        with pytest.raises(RuntimeError, match=r"os\.fork"):
+            await pool.spawn(double, 1)
+        with pytest.raises(RuntimeError, match=r"os\.fork"):
+            pool.size = 2
+        task.kill_nowait()
+    assert task.status is TaskStatus.KILLED
 
 
 # Subinterpreters

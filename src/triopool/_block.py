@@ -20,11 +20,13 @@ from trio.lowlevel import (
 from triopool._call import OVER
 from triopool._crew import TaskCrew
 from triopool._failures import shown, sift
+from triopool._forks import FORKED
+from triopool._forks import OPEN as OPEN_HERE
 from triopool._inside import enclosing_workers
 from triopool._leaving import compose
 from triopool._ledger import Ledger
 from triopool._line import Line
-from triopool._refusals import check_in_trio, elsewhere, unusable
+from triopool._refusals import check_in_trio, elsewhere, in_child, unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,6 +116,7 @@ class Block:
         self._clerks = TaskCrew(self, self._nursery, self._reuse)
         self._crew = self._hire_crew()
         self._state = OPEN
+        OPEN_HERE[self] = None
         return self
 
     def _hire_crew(self) -> Crew:
@@ -220,6 +223,7 @@ class Block:
     def _sweep(self) -> None:
         """Nothing runs any more: close everything, and let everyone go who waits for something."""
         self._state = CLOSED
+        OPEN_HERE.pop(self, None)
         for task in list(self._added):
             self._let_go(task)
         self._close_series()
@@ -254,6 +258,8 @@ class Block:
         """Raise if the pool is open, but in another thread."""
         if self._state not in (OPEN, CLOSING):  # nothing can happen to it
             return
+        if self._thread == FORKED:
+            raise in_child(type(self).__name__)
         if get_ident() != self._thread:
             raise elsewhere(
                 what or f"this {type(self).__name__} was used",

@@ -21,6 +21,15 @@ def elsewhere(what: str, how: str) -> RuntimeError:
     return RuntimeError(f"{what} in a thread other than Trio's: write trio.from_thread.{how} there")
 
 
+def in_child(kind: str) -> RuntimeError:
+    """The error for whoever uses a pool in the child of a fork."""
+    return RuntimeError(
+        f"this {kind} is of the process that opened it, and this is a child that os.fork made "
+        "since. Open another one here, in a `trio.run` of its own in a new thread, and end the "
+        "child with os._exit(): the run of Trio that it has come out of is its parent's, too"
+    )
+
+
 def unusable(kind: str, state: str) -> Exception:
     """The error for a pool that is not open."""
     if state == "new":
