@@ -1,0 +1,368 @@
+"""A plain model of a pool: its slots, who waits for them, what runs, and the errors nobody saw.
+
+It knows nothing of Trio. A test tells it what is done to a real pool and, when that is still, which
+calls have begun. The model says whether they may have, and what must be true now. It leaves open
+what the contract leaves open: which of two maps gets a slot that came free.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+IDLE, WAITING, RUNNING = "unstarted", "waiting", "running"
+SUCCEEDED, FAILED, KILLED = "succeeded", "failed", "killed"
+
+# The end of an input is found only once there is a slot for one more row.
+LATE_ENDS = True
+# Whoever joins a pool that is closed under him while somebody waits for a slot is told False.
+JOIN_MAY_BE_FALSE = True
+
+
+@attrs.define(eq=False)
+class Call:
+    """One call. ``fate`` is how it ends: it may ``return``, ``fail``, or ``obey`` a kill."""
+
+    number: int
+    fate: str = "return"
+    instant: bool = False  # it ends as soon as it begins, otherwise when it is released
+    stubborn: bool = False  # a kill does not end it before it is released
+    abandoned: bool = False  # a kill ends it for us, and its slot comes back when it is released
+    state: str = IDLE
+    seated: bool = False  # it has a slot
+    released: bool = False
+    doomed: bool = False  # it was killed, and may not know yet
+    verdict: str = "TaskKilled"  # what whoever waits for it gets then
+    awaited: Callable[[], bool] = attrs.field(default=bool, repr=False)  # whether somebody waits for its error
+    keeps_error: bool = False  # it goes to the block, whatever `on_error` is
+    series: Series | None = attrs.field(default=None, repr=False)
+    void: bool = False  # a row that was killed with all of its series: no reader hears of it
+    ended_in: int = 0  # the step in which it ended
+    handle: Any = attrs.field(default=None, repr=False)
+
+    @property
+    def over(self) -> bool:
+        return self.state in (SUCCEEDED, FAILED, KILLED)
+
+    @property
+    def due(self) -> bool:
+        """Whether it ends now."""
+        return self.instant or self.released or (self.doomed and not self.stubborn)
+
+    def final_state(self) -> str:
+        if not (self.instant or self.released):
+            return KILLED
+        if self.fate == "fail":
+            return FAILED
+        return KILLED if self.fate == "obey" and self.doomed else SUCCEEDED
+
+
+@attrs.define(eq=False)
+class Wait:
+    """A place in the line for a slot."""
+
+    call: Any  # None for whoever only wants to know that there is a slot
+    parked: bool = True  # somebody waits in it; otherwise the call waits by itself
+    guest: bool = False  # the call runs in another pool
+    given: bool = False  # it got one
+    overtaken: dict[Series, int] = attrs.field(factory=dict)  # by how many rows of each
+
+    @property
+    def who(self) -> Call | Wait:
+        """Who is said to have begun when it has got its slot."""
+        return self if self.call is None or self.guest else self.call
+
+
+@attrs.define(eq=False)
+class Series:
+    """A map, or an iterator."""
+
+    rows: list[Call]
+    maxsize: float = math.inf
+    ordered: bool = True
+    is_map: bool = False
+    return_exceptions: bool = False
+    taken: int = 0
+    stopped: bool = False
+    killed: bool = False
+    verdict: str = "TaskKilled"
+    closed: bool = False
+    touched: bool | None = False  # somebody wanted to read it; None: who knows
+    read: bool = False  # somebody waits for a result, or has just got it
+    got: int = 0  # results that a reader has
+    cursor: int = 0  # of an ordered one: the row that is read next
+    unread: list[Call] = attrs.field(factory=list)  # of an unordered one
+    failures: list[Call] = attrs.field(factory=list)  # of a map; the first is what stopped it
+    failing: bool = False  # a row has failed in this very step
+    noticed: Callable[[], bool] = attrs.field(default=bool, repr=False)  # that it is over
+
+    @property
+    def wants_slot(self) -> bool:
+        read = self.got + (self.read and len(self.results()) > 0)
+        more = self.taken < min(len(self.rows), self.maxsize + read)
+        return more and not self.stopped and not self.failures
+
+    @property
+    def over(self) -> bool:
+        more = self.taken < len(self.rows) and not self.stopped
+        return not more and all(row.over for row in self.rows[: self.taken])
+
+    def stop(self) -> None:
+        self.stopped = True
+        for row in self.rows[: self.taken]:
+            row.doomed = True
+
+    def results(self) -> list[Call]:
+        """The rows of which one is the next result; none if there is none yet."""
+        if not self.ordered:
+            oldest = min((row.ended_in for row in self.unread), default=0)
+            return [row for row in self.unread if row.ended_in == oldest]
+        while self.cursor < self.taken:
+            row = self.rows[self.cursor]
+            if row.over and not row.void:
+                return [row]
+            if not (row.over and self.over):
+                break
+            self.cursor += 1
+        return []
+
+    def take(self, row: Call) -> None:
+        """A reader has got it."""
+        self.got += 1
+        if self.ordered:
+            self.cursor += 1
+        else:
+            self.unread.remove(row)
+
+    def leftovers(self) -> list[Call]:
+        """The results that nobody has read."""
+        if not self.ordered:
+            return self.unread
+        return [row for row in self.rows[self.cursor : self.taken] if row.over and not row.void]
+
+
+@attrs.define(eq=False)
+class Model:
+    """A pool of which everything is known."""
+
+    size: float
+    on_error: str = "collect"
+    line: list[Wait] = attrs.field(factory=list)
+    calls: list[Call] = attrs.field(factory=list)
+    foreign: list[Call] = attrs.field(factory=list)  # those of another pool
+    guests: list[Call] = attrs.field(factory=list)  # those of them that were added
+    series: list[Series] = attrs.field(factory=list)
+    unseen: set[int] = attrs.field(factory=set)  # errors that the block is going to raise
+    told: list[int] = attrs.field(factory=list)  # errors that `on_error` was called with
+    leaving: bool = False  # the block was left normally
+    step: int = 0
+
+    # Looking
+
+    def running(self) -> list[Call]:
+        return [call for call in self.calls if call.state == RUNNING]
+
+    def members(self) -> list[Call]:
+        return [*(call for call in self.calls if call.seated), *self.guests]
+
+    def free(self) -> float:
+        return self.size - len(self.members())
+
+    def idle(self) -> bool:
+        """Whether `join` is over."""
+        waits = any(wait.call for wait in self.line)
+        return not (self.members() or waits or any(each.wants_slot for each in self.series))
+
+    def engaged(self) -> bool:
+        """Whether the end of the block has to wait, be it without iterators."""
+        calls = [call for call in self.running() if not call.series or call.series.is_map]
+        waits = any(wait.call for wait in self.line)
+        maps = any(s.is_map and (not s.over or self.may_linger(s)) for s in self.series)
+        return bool(calls or waits or maps or self.guests)
+
+    def may_linger(self, series: Series) -> bool:
+        """Whether a series that is over may not have noticed it."""
+        return LATE_ENDS and not (series.stopped or series.noticed()) and self.free() < 1
+
+    # What is done to it
+
+    def new(self, shape: tuple[str, bool, bool], **more: Any) -> Call:
+        call = Call(len(self.calls), *shape, **more)
+        self.calls.append(call)
+        return call
+
+    def ask(self, call: Call | None, **how: bool) -> Wait:
+        """Come to the end of the line."""
+        wait = Wait(call, **how)
+        if call is not None and not wait.guest:
+            call.state = WAITING
+        self.line.append(wait)
+        return wait
+
+    def withdraw(self, wait: Wait) -> None:
+        self.line.remove(wait)
+        if wait.call is not None and not wait.guest:
+            wait.call.state = IDLE
+
+    def kill(self, call: Call, verdict: str = "TaskKilled") -> None:
+        """What runs hears of it; what waits is over at once."""
+        if call.over:
+            return
+        if not call.doomed:
+            call.doomed = True
+            call.verdict = verdict
+        if call.state != RUNNING:
+            call.state = KILLED
+            self.line = [wait for wait in self.line if wait.call is not call or wait.guest]
+
+    def kill_all(self, verdict: str = "TaskKilled") -> None:
+        """Kill what runs, and what waits without anybody waiting in it."""
+        queued = [wait.call for wait in self.line if wait.call and not wait.parked]
+        for call in [*queued, *(call for call in self.members() if not call.series)]:
+            self.kill(call, verdict)
+        for series in self.series:
+            self.kill_series(series, verdict)
+
+    def kill_series(self, series: Series, verdict: str = "TaskKilled") -> None:
+        if self.may_linger(series):
+            series.touched = series.touched or None
+        elif series.leftovers() or not series.over:
+            series.touched = True
+        if not series.stopped and not series.over:
+            series.killed = True
+            series.verdict = verdict
+            series.stop()
+
+    def close_series(self, series: Series) -> None:
+        """The user of an iterator wants no more of it."""
+        if not (series.closed or series.is_map) and (series.leftovers() or not series.over):
+            for row in series.leftovers():
+                self._lose(row)
+            series.closed = True
+            series.stop()
+
+    def _lose(self, row: Call) -> None:
+        """A result that nobody will read."""
+        assert row.series is not None
+        if row.state == FAILED and not row.series.return_exceptions:
+            self.unseen.add(row.number)
+
+    def see(self, call: Call) -> None:
+        self.unseen.discard(call.number)
+
+    def take_down(self) -> None:
+        """The block is left by an exception, or was cancelled."""
+        self.guests.clear()
+        for series in self.series:
+            self.kill_series(series)
+        for wait in list(self.line):
+            if wait.call is None or wait.parked:
+                self.withdraw(wait)  # it hears so at the end
+            else:
+                self.kill(wait.call)
+        for call in self.running():
+            self.kill(call)
+
+    # What follows from it
+
+    def settle(self, begun: Iterable[Call | Wait]) -> None:
+        """Bring it up to date. ``begun`` are those who got a slot, in the order of their news."""
+        self.step += 1
+        waiting = dict.fromkeys(begun)
+        before = list(self.line)
+        taken = {series: series.taken for series in self.series}
+        while self._begin_some(waiting) or self._end_some() or self._close_some():
+            pass
+        assert not waiting, f"these should not have begun: {list(waiting)}"
+        for series in self.series:
+            series.failing = False
+        for wait in [wait for wait in before if wait in self.line]:
+            for series, earlier in taken.items():
+                overtaken = wait.overtaken.get(series, 0) + series.taken - earlier
+                assert overtaken <= 1, "a map has pushed in front of somebody who waits"
+                wait.overtaken[series] = overtaken
+
+    def check_use(self) -> None:
+        """No slot is free that somebody could use."""
+        if self.free() >= 1:
+            assert not self.line, "a slot is free, and somebody waits for one"
+            assert not any(each.wants_slot for each in self.series), "a row waits in vain"
+
+    def _begin_some(self, begun: dict[Any, None]) -> bool:
+        """Let the first of those begin that have, and may."""
+        if self.free() < 1:
+            return False
+        may: dict[Any, Series | None] = {}  # {who is next in the line, or in a series: which}
+        if self.line:
+            may[self.line[0].who] = None
+        for series in self.series:
+            if series.taken < len(series.rows) and (series.wants_slot or series.failing):
+                may[series.rows[series.taken]] = series
+        who = next((each for each in begun if each in may), None)
+        if who is None:
+            return False
+        del begun[who]
+        series = may[who]
+        if series is None:
+            wait = self.line.pop(0)
+            wait.given = True
+            if wait.guest and not wait.call.over and wait.call not in self.guests:
+                self.guests.append(wait.call)
+        else:
+            series.taken += 1
+            who.doomed = series.stopped
+        if isinstance(who, Call):
+            who.state = RUNNING
+            who.seated = True
+        return True
+
+    def _end_some(self) -> bool:
+        due = [call for call in self.running() if call.due]
+        for call in due:
+            self._end(call)
+        for call in [call for call in self.foreign if not call.over and call.due]:
+            call.state = call.final_state()
+        gone = [guest for guest in self.guests if guest.over]
+        self.guests = [guest for guest in self.guests if not guest.over]
+        failed = [series for series in self.series if series.failures and not series.stopped]
+        if not due:  # all that failed together are known
+            for series in failed:
+                series.failures.sort(key=lambda row: (row.state == KILLED, row.number))
+                series.failing = True
+                series.stop()
+        return bool(due or gone or failed)
+
+    def _close_some(self) -> bool:
+        """The block closes its iterators when all else is over."""
+        closable = self.leaving and not self.engaged()
+        some = [series for series in self.series if closable and not series.closed]
+        for series in some:
+            self.close_series(series)
+        return any(series.closed for series in some)
+
+    def _end(self, call: Call) -> None:
+        call.state = call.final_state()
+        call.seated = False
+        call.ended_in = self.step
+        series = call.series
+        if series is None:
+            if call.state == FAILED and not call.awaited():
+                if call.keeps_error or self.on_error == "collect":
+                    self.unseen.add(call.number)
+                else:
+                    self.told.append(call.number)
+            return
+        call.void = call.state == KILLED and series.stopped
+        if series.is_map:
+            bad = call.state != SUCCEEDED and not call.void
+            if bad and not series.return_exceptions:
+                series.failures.append(call)
+        elif series.closed:
+            self._lose(call)
+        elif not series.ordered and not call.void:
+            series.unread.append(call)
