@@ -32,7 +32,7 @@ class Call:
     fate: str = "return"
     instant: bool = False  # it ends as soon as it begins, otherwise when it is released
     stubborn: bool = False  # a kill does not end it before it is released
-    abandoned: bool = False  # a kill ends it for us, and its slot comes back when it is released
+    leaves: bool = False  # when a kill ends it, its slot comes back only when it is released
     state: str = IDLE
     seated: bool = False  # it has a slot
     released: bool = False
@@ -89,7 +89,7 @@ class Series:
     return_exceptions: bool = False
     taken: int = 0
     stopped: bool = False
-    killed: bool = False
+    killed: bool | None = False  # None: who knows
     verdict: str = "TaskKilled"
     closed: bool = False
     touched: bool | None = False  # somebody wanted to read it; None: who knows
@@ -106,6 +106,12 @@ class Series:
         read = self.got + (self.read and len(self.results()) > 0)
         more = self.taken < min(len(self.rows), self.maxsize + read)
         return more and not self.stopped and not self.failures
+
+    @property
+    def rests(self) -> bool:
+        """Whether it need not begin a row yet, since more than half of its results are unread."""
+        running = sum(not row.over for row in self.rows[: self.taken])
+        return 2 * (self.maxsize + self.got - self.taken + running) < self.maxsize
 
     @property
     def over(self) -> bool:
@@ -173,10 +179,12 @@ class Model:
     def free(self) -> float:
         return self.size - len(self.members())
 
-    def idle(self) -> bool:
-        """Whether `join` is over."""
+    def idle(self, surely: bool = True) -> bool:
+        """Whether `join` is over, or may be."""
         waits = any(wait.call for wait in self.line)
-        return not (self.members() or waits or any(each.wants_slot for each in self.series))
+        members = any(not call.over for call in self.members())
+        advances = any(s.wants_slot and (surely or not s.rests) for s in self.series)
+        return not (members or waits or advances)
 
     def engaged(self) -> bool:
         """Whether the end of the block has to wait, be it without iterators."""
@@ -229,14 +237,16 @@ class Model:
             self.kill_series(series, verdict)
 
     def kill_series(self, series: Series, verdict: str = "TaskKilled") -> None:
-        if self.may_linger(series):
-            series.touched = series.touched or None
-        elif series.leftovers() or not series.over:
-            series.touched = True
-        if not series.stopped and not series.over:
-            series.killed = True
+        lingers = self.may_linger(series)
+        unsure = lingers and not series.is_map
+        if not series.stopped and (lingers or not series.over):
+            series.killed = None if unsure else True
             series.verdict = verdict
             series.stop()
+        if series.leftovers() or not series.over:
+            series.touched = True
+        elif unsure:
+            series.touched = series.touched or None
 
     def close_series(self, series: Series) -> None:
         """The user of an iterator wants no more of it."""
@@ -291,7 +301,8 @@ class Model:
         """No slot is free that somebody could use."""
         if self.free() >= 1:
             assert not self.line, "a slot is free, and somebody waits for one"
-            assert not any(each.wants_slot for each in self.series), "a row waits in vain"
+            vain = [each for each in self.series if each.wants_slot and not each.rests]
+            assert not vain, "a row waits in vain"
 
     def _begin_some(self, begun: dict[Any, None]) -> bool:
         """Let the first of those begin that have, and may."""
@@ -325,6 +336,9 @@ class Model:
         due = [call for call in self.running() if call.due]
         for call in due:
             self._end(call)
+        back = [call for call in self.calls if call.over and call.seated and call.released]
+        for call in back:
+            call.seated = False
         for call in [call for call in self.foreign if not call.over and call.due]:
             call.state = call.final_state()
         gone = [guest for guest in self.guests if guest.over]
@@ -335,7 +349,7 @@ class Model:
                 series.failures.sort(key=lambda row: (row.state == KILLED, row.number))
                 series.failing = True
                 series.stop()
-        return bool(due or gone or failed)
+        return bool(due or back or gone or failed)
 
     def _close_some(self) -> bool:
         """The block closes its iterators when all else is over."""
@@ -347,7 +361,7 @@ class Model:
 
     def _end(self, call: Call) -> None:
         call.state = call.final_state()
-        call.seated = False
+        call.seated = call.leaves and not (call.instant or call.released)
         call.ended_in = self.step
         series = call.series
         if series is None:

@@ -3,6 +3,8 @@
 import math
 import os
 import queue
+import threading
+import time
 import warnings
 
 import attrs
@@ -31,7 +33,7 @@ from model import (
 )
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from triopool import GreenPile, GreenPool, Group, Pool, PoolFull, Task, TaskKilled
+from triopool import GreenPile, GreenPool, Group, Pool, PoolFull, Task, TaskKilled, ThreadPool
 
 EXAMPLES = int(os.environ.get("TRIOPOOL_MODEL_EXAMPLES", "0"))
 SETTINGS = hypothesis.settings(
@@ -59,7 +61,8 @@ class Verdict(Exception):
 class Loop:
     """A run of Trio that goes on only when it is told to, until nothing moves any more."""
 
-    def __init__(self):
+    def __init__(self, is_still):
+        self._is_still = is_still  # whether nothing moves where Trio does not see it
         self._passes = queue.SimpleQueue()  # of Trio's loop, due now
         self._order = self._is_idle = self._ended = None
         trio.lowlevel.start_guest_run(
@@ -82,6 +85,9 @@ class Loop:
                     await trio.lowlevel.checkpoint()
                 self._result = outcome.capture(self._order)
                 await wait_all_tasks_blocked()
+                while not self._is_still():
+                    time.sleep(0)
+                    await wait_all_tasks_blocked()
 
     def _run(self):
         self._is_idle = False
@@ -196,6 +202,9 @@ def is_open(machine):
 class Histories(RuleBasedStateMachine):
     """What may happen to a pool, whatever its kind."""
 
+    def set_size(self, size):
+        self.pool.size = size
+
     @initialize(
         schedule=st.random_module(),
         kind=st.sampled_from(["Pool", "Pool", "GreenPool", "Group"]),
@@ -226,10 +235,13 @@ class Histories(RuleBasedStateMachine):
         self.over = False
         self.outcome = None  # of the block
         self.failed = False  # the pool is not what the model says
-        self.loop = Loop()
+        self.loop = Loop(self.is_still)
         self.others = Group()
         self.leave_event = trio.Event()
         self.loop(lambda: self.loop.nursery.start_soon(self.live))
+
+    def is_still(self):
+        return True
 
     def hear(self, task):
         self.told.append(task.exception.args[0])
@@ -250,6 +262,9 @@ class Histories(RuleBasedStateMachine):
             pass  # those of others
 
     async def run_call(self, call):
+        return await self.run_async(call)
+
+    async def run_async(self, call):
         limiter = self.pool.limiter
         if call in self.model.calls:
             self.begun.append(call)
@@ -266,8 +281,11 @@ class Histories(RuleBasedStateMachine):
 
     def new_call(self, shape, **more):
         call = self.model.new(shape, **more)
-        self.gates[call] = trio.Event()
+        self.gates[call] = self.new_gate()
         return call
+
+    def new_gate(self):
+        return trio.Event()
 
     # One step
 
@@ -287,7 +305,7 @@ class Histories(RuleBasedStateMachine):
         assert self.told == model.told
         was_over = self.over
         self.over = self.left is not None and not model.running() and not model.engaged()
-        assert (self.outcome is not None) == self.over
+        assert (self.outcome is not None) == self.over, (self.outcome, model)
         if self.left is None:
             model.check_use()
         if self.left in (None, "normally") or self.over:
@@ -308,8 +326,7 @@ class Histories(RuleBasedStateMachine):
         books = pool.limiter.statistics()
         assert books.borrowed_tokens == len(members)
         assert books.total_tokens == model.size
-        assert len(pool) == len(members)
-        assert {task.args[0] for task in pool} == set(members)
+        self.check_members(members)
         free = model.free()
         assert pool.full() == (free < 1)
         assert pool.free_count() == (1 if free == math.inf else max(0, free))
@@ -324,9 +341,13 @@ class Histories(RuleBasedStateMachine):
             assert task.ready() == call.over
             assert task.successful() == (call.state == SUCCEEDED)
             assert task.value == (call.number if call.state == SUCCEEDED else None)
-            assert (task in pool) == (call in members)
+            assert (task in pool) == (call in members and not call.over)
         for pile in self.piles:
             assert len(pile.real) == pile.coming
+
+    def check_members(self, members):
+        assert len(self.pool) == len(members)
+        assert {task.args[0] for task in self.pool} == set(members)
 
     def check_end(self):
         """The block is over: it has raised what nobody has seen, and nothing else."""
@@ -340,7 +361,9 @@ class Histories(RuleBasedStateMachine):
         expected = ("raised", "Bang" if alone else sorted(errors)) if errors else DONE
         assert shown(self.outcome) == expected, (shown(self.outcome), expected)
         books = self.pool.limiter.statistics()
-        assert (books.borrowed_tokens, books.tasks_waiting, len(self.pool)) == (0, 0, 0)
+        left_behind = sum(call.seated for call in model.calls)
+        assert books.borrowed_tokens == left_behind
+        assert (books.tasks_waiting, len(self.pool)) == (0, 0)
 
     def act(self, actor, func, *args, **kwargs):
         self.actors.append(actor)
@@ -451,8 +474,10 @@ class Histories(RuleBasedStateMachine):
         return calls[pick % len(calls)]
 
     def running(self):
+        """The calls that may be released, those included that a kill has left behind."""
         calls = [call for call in self.model.foreign if not call.over]
-        return [call for call in [*self.model.running(), *calls] if not call.released]
+        calls += [call for call in self.model.calls if call.seated or call.state == RUNNING]
+        return [call for call in calls if not call.released]
 
     @precondition(lambda self: self.running())
     @rule(picks=st.lists(PICKS, min_size=1, max_size=2))
@@ -499,11 +524,14 @@ class Histories(RuleBasedStateMachine):
         self.model.kill(call, verdict)
         self.do(lambda: call.handle.kill_nowait(ERRORS[verdict]))
 
-    @precondition(lambda self: is_open(self) and self.model.members())
+    def members(self):
+        return [call for call in self.model.members() if not call.over]
+
+    @precondition(lambda self: is_open(self) and self.members())
     @rule(pick=PICKS, verdict=VERDICTS)
     def killone(self, pick, verdict):
         """Any member: a row, a guest, or what `apply` waits for."""
-        call = self.pick(pick, self.model.members())
+        call = self.pick(pick, self.members())
         (task,) = [task for task in self.pool if task.args == (call,)]
         self.model.kill(call, verdict)
         actor = Actor("killone", lambda: self.all_over([call], []))
@@ -557,7 +585,7 @@ class Histories(RuleBasedStateMachine):
         self.gates[call] = trio.Event()
 
         def order():
-            call.handle = self.others.spawn_nowait(self.run_call, call)
+            call.handle = self.others.spawn_nowait(self.run_async, call)
 
         self.do(order)
 
@@ -584,7 +612,7 @@ class Histories(RuleBasedStateMachine):
     @rule(size=st.integers(0, 4))
     def resize(self, size):
         self.model.size = size
-        self.do(lambda: setattr(self.pool, "size", size))
+        self.do(lambda: self.set_size(size))
 
     @precondition(is_open)
     @rule(raise_error=st.booleans())
@@ -592,9 +620,9 @@ class Histories(RuleBasedStateMachine):
         def expect():
             if actor.cancelled:
                 return CANCELLED
-            if not (self.model.idle() or self.over):
-                return None
             got = shown(actor.outcome)
+            if not (self.model.idle(surely=got is None) or self.over):
+                return None
             if got is None and self.model.size == 0 and self.lingers():
                 return None
             if got is None or got[0] == "value":
@@ -718,9 +746,11 @@ class Histories(RuleBasedStateMachine):
                 return [became(row, series.return_exceptions) for row in rows]
             if not series.over:
                 return None
-            if not series.killed:
+            if series.killed is False:
                 return [END, None] if self.lingers(series) else END
             killed = "raised", series.verdict
+            if series.killed is None:
+                return [END, killed, CLOSED] if self.over else [END, killed]
             if self.over:  # the calls may hear of it before the iterator does, and so may its end
                 return [killed, CLOSED, became_killed(series)]
             return killed
@@ -873,6 +903,10 @@ class Histories(RuleBasedStateMachine):
         assert self.over
 
 
+def is_of_iterator(call):
+    return call.series is not None and not call.series.is_map
+
+
 def number_of(call):
     return call.number
 
@@ -893,5 +927,85 @@ def in_some_form(rows, data):
     return pull()
 
 
+class ThreadHistories(Histories):
+    """What may happen to a ThreadPool: a running call ends when it is released, and not before."""
+
+    discard = pile = None
+    abandons = False
+
+    @initialize(
+        schedule=st.random_module(),
+        size=st.sampled_from([1, 2, 3, 0]),
+        on_error=st.sampled_from(["collect", "collect", "call"]),
+        abandons=st.just(False),
+    )
+    def open(self, schedule, size, on_error, abandons):
+        hear = self.hear if on_error == "call" else "collect"
+        self.abandons = abandons
+        self.heard = []
+        pool = ThreadPool(size, on_error=hear, abandon_on_cancel=abandons)
+        self.start(pool, Model(size, on_error))
+
+    async def live(self):
+        self.token = trio.lowlevel.current_trio_token()
+        await super().live()
+
+    def is_still(self):
+        """Every thread that has a slot is in a call that has not been released.
+
+        And if no more calls can come, the threads have ended.
+        """
+        held = [call for call in self.heard if not (call.instant or call.released)]
+        held += [call for call in self.model.foreign if call.handle and call.handle in self.pool]
+        left_behind = [
+            call for call in held if call.leaves and (call.doomed or is_of_iterator(call))
+        ]
+        alive = len(held) > len(left_behind)
+        full = self.left == "normally" and len(held) >= self.pool.maxsize
+        stuck = full and (self.model.line or any(series.is_map for series in self.model.series))
+        if self.left is not None and not (alive or stuck):
+            return self.outcome is not None
+        return self.pool.limiter.borrowed_tokens == len(held)
+
+    def set_size(self, size):
+        self.pool.maxsize = size
+
+    def new_gate(self):
+        return threading.Event()
+
+    def new_call(self, shape, **more):
+        fate, instant, _ = shape
+        return super().new_call((fate, instant, not self.abandons), leaves=self.abandons, **more)
+
+    def note_begin(self, call):
+        self.begun.append(call)
+        self.heard.append(call)
+
+    def run_call(self, call):
+        self.token.run_sync_soon(self.note_begin, call)
+        if not call.instant:
+            self.gates[call].wait()
+        if call.fate == "obey":
+            trio.from_thread.check_cancelled()
+        if call.fate == "fail":
+            raise Boom(call.number)
+        return call.number
+
+    def check_members(self, members):
+        """Here, what waits counts as well, and rows that were pulled ahead."""
+        queued = [wait.call for wait in self.model.line if wait.call and not wait.parked]
+        members = {call for call in members if not call.over}
+        if self.model.series:
+            assert len(self.pool) >= len(members) + len(queued)
+        else:
+            assert len(self.pool) == len(members) + len(queued)
+        assert {task.args[0] for task in self.pool} >= members
+
+
 def test_pools_of_tasks_are_what_the_model_says():
     run_state_machine_as_test(Histories, settings=SETTINGS)
+
+
+def test_pools_of_threads_are_what_the_model_says():
+    settings = hypothesis.settings(SETTINGS, max_examples=EXAMPLES or 20)
+    run_state_machine_as_test(ThreadHistories, settings=settings)
