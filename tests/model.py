@@ -73,6 +73,11 @@ class Wait:
     overtaken: dict[Series, int] = attrs.field(factory=dict)  # by how many rows of each
 
     @property
+    def instant(self) -> bool:
+        """Whether it gives its slot back at once."""
+        return self.call is None
+
+    @property
     def who(self) -> Call | Wait:
         """Who is said to have begun when it has got its slot."""
         return self if self.call is None or self.guest else self.call
@@ -87,11 +92,10 @@ class Series:
     ordered: bool = True
     is_map: bool = False
     return_exceptions: bool = False
-    taken: int = 0
     stopped: bool = False
     killed: bool | None = False  # None: who knows
     verdict: str = "TaskKilled"
-    closed: bool = False
+    closed: bool | None = False  # None: who knows
     touched: bool | None = False  # somebody wanted to read it; None: who knows
     read: bool = False  # somebody waits for a result, or has just got it
     got: int = 0  # results that a reader has
@@ -102,25 +106,33 @@ class Series:
     noticed: Callable[[], bool] = attrs.field(default=bool, repr=False)  # that it is over
 
     @property
-    def wants_slot(self) -> bool:
+    def begun(self) -> list[Call]:
+        return [row for row in self.rows if row.state != IDLE]
+
+    @property
+    def limit(self) -> float:
+        """The index of the first row that may not begin."""
         read = self.got + (self.read and len(self.results()) > 0)
-        more = self.taken < min(len(self.rows), self.maxsize + read)
+        return self.maxsize + read
+
+    @property
+    def wants_slot(self) -> bool:
+        more = len(self.begun) < min(len(self.rows), self.limit)
         return more and not self.stopped and not self.failures
 
     @property
     def rests(self) -> bool:
         """Whether it need not begin a row yet, since more than half of its results are unread."""
-        running = sum(not row.over for row in self.rows[: self.taken])
-        return 2 * (self.maxsize + self.got - self.taken + running) < self.maxsize
+        over = sum(row.over for row in self.rows)
+        return 2 * (self.maxsize + self.got - over) < self.maxsize
 
     @property
     def over(self) -> bool:
-        more = self.taken < len(self.rows) and not self.stopped
-        return not more and all(row.over for row in self.rows[: self.taken])
+        return all(row.over or (row.state == IDLE and self.stopped) for row in self.rows)
 
     def stop(self) -> None:
         self.stopped = True
-        for row in self.rows[: self.taken]:
+        for row in self.begun:
             row.doomed = True
 
     def results(self) -> list[Call]:
@@ -128,11 +140,11 @@ class Series:
         if not self.ordered:
             oldest = min((row.ended_in for row in self.unread), default=0)
             return [row for row in self.unread if row.ended_in == oldest]
-        while self.cursor < self.taken:
+        while self.cursor < len(self.rows):
             row = self.rows[self.cursor]
             if row.over and not row.void:
                 return [row]
-            if not (row.over and self.over):
+            if not self.over:
                 break
             self.cursor += 1
         return []
@@ -149,7 +161,7 @@ class Series:
         """The results that nobody has read."""
         if not self.ordered:
             return self.unread
-        return [row for row in self.rows[self.cursor : self.taken] if row.over and not row.void]
+        return [row for row in self.rows[self.cursor :] if row.over and not row.void]
 
 
 @attrs.define(eq=False)
@@ -158,6 +170,7 @@ class Model:
 
     size: float
     on_error: str = "collect"
+    leaps: bool = False  # the rows of a map may begin in any order
     line: list[Wait] = attrs.field(factory=list)
     calls: list[Call] = attrs.field(factory=list)
     foreign: list[Call] = attrs.field(factory=list)  # those of another pool
@@ -255,6 +268,9 @@ class Model:
                 self._lose(row)
             series.closed = True
             series.stop()
+        elif self.may_linger(series) and not series.is_map:
+            series.closed = series.closed or None
+            series.stop()
 
     def _lose(self, row: Call) -> None:
         """A result that nobody will read."""
@@ -285,15 +301,15 @@ class Model:
         self.step += 1
         waiting = dict.fromkeys(begun)
         before = list(self.line)
-        taken = {series: series.taken for series in self.series}
+        rows = {series: len(series.begun) for series in self.series}
         while self._begin_some(waiting) or self._end_some() or self._close_some():
             pass
         assert not waiting, f"these should not have begun: {list(waiting)}"
         for series in self.series:
             series.failing = False
         for wait in [wait for wait in before if wait in self.line]:
-            for series, earlier in taken.items():
-                overtaken = wait.overtaken.get(series, 0) + series.taken - earlier
+            for series, earlier in rows.items():
+                overtaken = wait.overtaken.get(series, 0) + len(series.begun) - earlier
                 assert overtaken <= 1, "a map has pushed in front of somebody who waits"
                 wait.overtaken[series] = overtaken
 
@@ -312,9 +328,20 @@ class Model:
         if self.line:
             may[self.line[0].who] = None
         for series in self.series:
-            if series.taken < len(series.rows) and (series.wants_slot or series.failing):
-                may[series.rows[series.taken]] = series
-        who = next((each for each in begun if each in may), None)
+            if series.wants_slot or series.failing:
+                rows = [row for row in series.rows if row.state == IDLE]
+                for row in rows if self.leaps else rows[:1]:
+                    if series.rows.index(row) < series.limit:
+                        may[row] = series
+        # News may overtake each other, so those begin first who give their slot back at once, or
+        # have such behind them.
+        lanes = {None: [wait.who for wait in self.line]} | {s: s.rows for s in self.series}
+        hurried = {
+            which for which, lane in lanes.items() if any(w.instant and w in begun for w in lane)
+        }
+        order = sorted(begun, key=lambda w: not w.instant)
+        order.sort(key=lambda w: not w.instant and may.get(w, ...) not in hurried)
+        who = next((each for each in order if each in may), None)
         if who is None:
             return False
         del begun[who]
@@ -325,7 +352,6 @@ class Model:
             if wait.guest and not wait.call.over and wait.call not in self.guests:
                 self.guests.append(wait.call)
         else:
-            series.taken += 1
             who.doomed = series.stopped
         if isinstance(who, Call):
             who.state = RUNNING

@@ -636,7 +636,7 @@ class Histories(RuleBasedStateMachine):
             # A reader of a pile may have been told of the same error, at the same time.
             fits = unseen() <= set(got[1]) <= unseen() | self.just_read
             if self.left is not None:  # some may have come after it
-                fits = set(got[1]) <= unseen()
+                fits = set(got[1]) <= unseen() | self.just_read
             return got if fits and raise_error else ("raised", sorted(unseen()))
 
         def unseen():
@@ -746,6 +746,8 @@ class Histories(RuleBasedStateMachine):
                 return [became(row, series.return_exceptions) for row in rows]
             if not series.over:
                 return None
+            if series.closed is None:
+                return [END, CLOSED]
             if series.killed is False:
                 return [END, None] if self.lingers(series) else END
             killed = "raised", series.verdict
@@ -944,7 +946,7 @@ class ThreadHistories(Histories):
         self.abandons = abandons
         self.heard = []
         pool = ThreadPool(size, on_error=hear, abandon_on_cancel=abandons)
-        self.start(pool, Model(size, on_error))
+        self.start(pool, Model(size, on_error, leaps=True))
 
     async def live(self):
         self.token = trio.lowlevel.current_trio_token()
