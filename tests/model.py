@@ -208,7 +208,8 @@ class Model:
 
     def may_linger(self, series: Series) -> bool:
         """Whether a series that is over may not have noticed it."""
-        return LATE_ENDS and not (series.stopped or series.noticed()) and self.free() < 1
+        unnoticed = series.over and not (series.stopped or series.noticed())
+        return LATE_ENDS and unnoticed and self.free() < 1
 
     # What is done to it
 

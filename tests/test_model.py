@@ -302,7 +302,7 @@ class Histories(RuleBasedStateMachine):
         begun, self.begun = self.begun, []
         model.settle(begun)
         assert not self.crowd
-        assert self.told == model.told
+        assert sorted(self.told) == sorted(model.told)
         was_over = self.over
         self.over = self.left is not None and not model.running() and not model.engaged()
         assert (self.outcome is not None) == self.over, (self.outcome, model)
@@ -752,7 +752,7 @@ class Histories(RuleBasedStateMachine):
                 return [END, None] if self.lingers(series) else END
             killed = "raised", series.verdict
             if series.killed is None:
-                return [END, killed, CLOSED] if self.over else [END, killed]
+                return [END, killed, CLOSED, became_killed(series)]
             if self.over:  # the calls may hear of it before the iterator does, and so may its end
                 return [killed, CLOSED, became_killed(series)]
             return killed
