@@ -209,7 +209,8 @@ class Model:
     def may_linger(self, series: Series) -> bool:
         """Whether a series that is over may not have noticed it."""
         unnoticed = series.over and not (series.stopped or series.noticed())
-        return LATE_ENDS and unnoticed and self.free() < 1
+        stalled = len(series.begun) >= series.limit or series.rests
+        return unnoticed and (stalled or (LATE_ENDS and self.free() < 1))
 
     # What is done to it
 
@@ -253,14 +254,14 @@ class Model:
     def kill_series(self, series: Series, verdict: str = "TaskKilled") -> None:
         lingers = self.may_linger(series)
         unsure = lingers and not series.is_map
+        if not series.over or series.leftovers():
+            series.touched = True
+        elif unsure:
+            series.touched = series.touched or None
         if not series.stopped and (lingers or not series.over):
             series.killed = None if unsure else True
             series.verdict = verdict
             series.stop()
-        if series.leftovers() or not series.over:
-            series.touched = True
-        elif unsure:
-            series.touched = series.touched or None
 
     def close_series(self, series: Series) -> None:
         """The user of an iterator wants no more of it."""

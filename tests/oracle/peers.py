@@ -25,7 +25,9 @@ else:
     from eventlet.greenpool import GreenPile, GreenPool
     from greenlet import GreenletExit as Exit
 
-    eventlet.hubs.get_hub().set_debug_exceptions(False)
+    import eventlet.debug
+
+    eventlet.debug.hub_exceptions(False)
     eventlet.greenpool.DEBUG = False
     pause = eventlet.sleep
 
@@ -50,9 +52,15 @@ class Boom(Exception):
 def shown(outcome):
     """A value or an error, as plain data that is the same everywhere."""
     kind, value = outcome
-    if isinstance(value, BaseException):
+    if kind == "error":
         return [kind, type(value).__name__, *(value.args if isinstance(value, Boom) else ())]
-    return [kind, value if isinstance(value, int | list | None) else "an object"]
+    return [kind, plain(value)]
+
+
+def plain(value):
+    if isinstance(value, list):
+        return [plain(each) for each in value]
+    return value if isinstance(value, int | None) else type(value).__name__
 
 
 class Run:
@@ -168,15 +176,8 @@ class OnGevent(Run):
     def look(self):
         tasks = {}
         for number, task in self.handles.items():
-            error = shown(("error", task.exception))[1:] if task.exception else None
-            value = shown(("value", task.value))[1]
-            tasks[number] = [
-                bool(task.ready()),
-                bool(task.successful()),
-                value,
-                error,
-                task in self.pool,
-            ]
+            good = bool(task.successful())
+            tasks[number] = [bool(task.ready()), good, plain(task.value), task in self.pool]
         free = getattr(self.pool, "free_count", lambda: 1)()
         return {"tasks": tasks, "len": len(self.pool), "free": free, "full": self.pool.full()}
 
