@@ -41,7 +41,9 @@ class Comparison:
         self.iterators = 0
         self.begun: set[int] = set()
         self.ended: dict[int, str] = {}
-        self.look: dict[str, Any] = {}
+        size = program["size"]
+        self.look: dict[str, Any] = {"full": size == 0, "free": size}
+        self.ahead = False  # an iterator may have begun a row more there
         self.ended_in: dict[int, int] = {}  # {call: the step}
         self.swaps: dict[int, int] = {}  # results that came at the same time
         self.full_async: set[int] = set()  # calls of apply_async that met a full pool
@@ -70,6 +72,8 @@ class Comparison:
                     f"here  {events[1]}\n      {looks[1]}\nsteps {self.steps[:number]}\n"
                     f"{self.program}"
                 )
+            limited = any(row["maxsize"] for row in self.rows.values())
+            self.ahead |= limited and "next" in self.waiting.values()
             self.compared += 1
             self.look = here[number][1]
 
@@ -107,7 +111,7 @@ class Comparison:
             or any(row not in self.was_begun for row in self.rows)
             or self.full_async - set(self.ended)
             or any(call["inside"] for call in self.program["calls"])
-            or "pile.spawn" in [step[0] for step in self.steps]
+            or {"pile.spawn", "map_async"} & {step[0] for step in self.steps}
         )
 
     def word_of(self, event: list[Any]) -> str:
@@ -226,6 +230,9 @@ class Comparison:
         )
 
     def looked(self, there: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
+        if "waiting" in there and there["free"] < 0:
+            if there != here and self.allow("waiting-shrunk"):
+                return {**there, "waiting": there["waiting"] + there["free"]}
         tasks = {}
         for number, task in there.get("tasks", {}).items():
             ours = here["tasks"].get(number)
@@ -249,6 +256,10 @@ class Comparison:
             if target == "apply" and self.allow("apply-cancelled"):
                 return True
             return target == "map" and self.allow("map-cancelled")
+        if word == "next" and "next" in self.waiting.values():
+            at = [number for number, each in self.waiting.items() if each == "next"]
+            if any(self.steps[number] == step for number in at):
+                return self.allow("imap-readers")
         if word == "discard" and task is not None and not task[3]:
             return self.program["kind"] == "Pool" and self.allow("discard-stranger")
         if word == "add" and task is not None and task[3]:
@@ -284,15 +295,20 @@ class Comparison:
                 return self.allow("join-inside")
             if event[0] == "inside" and event[2] == "spawn_n":
                 return self.allow("spawn-n-inside")
+        killed = [e[1] for e in here if e[0] == "end" and e[2] == "killed"]
+        inside = {call: self.program["calls"][call]["inside"] for call in self.begun}
+        if any(word == "map" for call in killed for word, *_ in inside[call]):
+            return self.allow("map-cancelled")
+        running = [call for call in self.begun if self.ended_in.get(call, number) == number]
+        if any(word == "map" for call in running for word, *_ in inside[call]):
+            return self.allow("deadlock")
         begun_there = [e[1] for e in there if e[0] == "begin" and e not in here]
         rows = [self.rows[call] for call in begun_there if call in self.rows]
         if rows and self.program["kind"] == "GreenPool":
             return self.allow("imap-ahead")
         if any(row["maxsize"] for row in rows):
             return self.allow("imap-maxsize")
-        begun_here = [e[1] for e in here if e[0] == "begin" and e not in there]
-        inside = [n for c in self.program["calls"] for w, *n in c["inside"] if w == "map"]
-        if any(call in each for call in begun_here for each in inside):
-            return self.allow("deadlock")
+        if self.ahead and begun_there:
+            return self.allow("imap-maxsize")
         raised = [e for e in there if e[0] == "inside" and e[2] == "spawn" and e[3][0] == "error"]
         return bool(raised) and self.allow("spawn-inside")

@@ -61,7 +61,6 @@ class Run:
             async with (
                 trio.open_nursery() as self.nursery,
                 triopool.Group() as self.elsewhere_pool,
-                triopool.GreenPool(1 if size is None else size) as self.pool_of_imap,
                 self.pool,
             ):
                 await self.do_steps()
@@ -161,7 +160,7 @@ class Run:
         return await self.pool.map_async(self.call, numbers)
 
     async def imap(self, numbers, iterator, maxsize):
-        pool = self.pool_of_imap if self.green else self.pool
+        pool = await self.pool_of_imap() if self.green else self.pool
         self.iterators[iterator] = pool.imap(self.call, numbers, maxsize=maxsize)
 
     async def imap_unordered(self, numbers, iterator, maxsize):
@@ -170,7 +169,12 @@ class Run:
 
     async def starmap(self, numbers, iterator, _):
         rows = [(number, number) for number in numbers]
-        self.iterators[iterator] = self.pool_of_imap.starmap(self.star, rows)
+        pool = await self.pool_of_imap()
+        self.iterators[iterator] = pool.starmap(self.star, rows)
+
+    async def pool_of_imap(self):
+        """Iterators of eventlet have a pool of their own; the list says so, as `imap-pool`."""
+        return await self.nursery.start(triopool.GreenPool(self.pool.size).run)
 
     async def next(self, iterator):
         if iterator in self.iterators:

@@ -76,6 +76,7 @@ class Run:
         self.moves = 0
         self.pool = self.make(program["kind"], program["size"])
         self.pile = None
+        self.is_over = False
         self.letters = []  # what whoever has the pile is to do
 
     def log(self, *event):
@@ -101,6 +102,7 @@ class Run:
             self.settle()
             trace.append([sorted(self.events, key=str), self.look()])
             self.events = []
+        self.is_over = True
         for actor in self.actors.values():
             self.stop_actor(actor)
         self.clean_up()
@@ -288,6 +290,8 @@ class OnEventlet(Run):
     def clean_up(self):
         for gate in self.gates:
             gate.set()
+        for task in self.pool.coroutines_running.copy():
+            eventlet.kill(task)
 
     def look(self):
         pool = self.pool
@@ -351,17 +355,16 @@ class OnEventlet(Run):
 
     def keep_pile(self):
         done = 0
-        while True:
-            while done == len(self.letters):
+        while not self.is_over:
+            if done == len(self.letters):
                 pause(0)
+                continue
             word, number = self.letters[done]
             try:
                 if word == "spawn":
                     outcome = "value", self.pile.spawn(self.call, number)
                 else:
                     outcome = "value", self.pile.next()
-            except Exit as error:
-                outcome = "error", error
             except BaseException as error:
                 outcome = "error", error
             self.log("pile", done, word, shown(outcome))

@@ -81,8 +81,9 @@ def generate(rng: random.Random, peer: str) -> Program:
         inside = []
         while depth < 2 and rng.random() < nesting:
             word = rng.choice(INSIDE[peer])
-            count = {"join": 0, "map": 2}.get(word, 1)
-            inside.append([word, *(call(depth + 1) for _ in range(count))])
+            # Rows have nothing inside: who asks first, they or their map, would be open.
+            rows = [call(2) for _ in range(2)] if word == "map" else []
+            inside.append([word, *(rows if rows or word == "join" else [call(depth + 1)])])
         fate = {"fails": rng.random() < failing, "waits": rng.random() < 0.7, "inside": inside}
         program["calls"].append(fate)
         return len(program["calls"]) - 1
@@ -93,9 +94,9 @@ def generate(rng: random.Random, peer: str) -> Program:
         name, _, kind = word.partition(" ")
         step: list[Any] = [name]
         if kind == "c":
-            step.append(call())
+            step.append(call(2 if name == "elsewhere" else 0))
         elif kind == "C":
-            step.append([call() for _ in range(rng.randint(0, 4))])
+            step.append([call(2) for _ in range(rng.randint(0, 4))])
         elif kind == "o":
             if not program["calls"]:
                 continue
