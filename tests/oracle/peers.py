@@ -72,6 +72,7 @@ class Run:
         self.handles = {}
         self.iterators = {}
         self.actors = {}
+        self.stopped = set()  # of these
         self.events = []
         self.moves = 0
         self.pool = self.make(program["kind"], program["size"])
@@ -96,6 +97,7 @@ class Run:
         for number, (name, *args) in enumerate(steps):
             if name == "cancel":
                 if args[0] in self.actors:
+                    self.stopped.add(args[0])
                     self.stop_actor(self.actors[args[0]])
             elif name != "nothing":
                 self.actors[number] = self.spawn_actor(self.act, number, name, args)
@@ -103,6 +105,7 @@ class Run:
             trace.append([sorted(self.events, key=str), self.look()])
             self.events = []
         self.is_over = True
+        self.stopped.update(self.actors)
         for actor in self.actors.values():
             self.stop_actor(actor)
         self.clean_up()
@@ -113,9 +116,9 @@ class Run:
         try:
             method = getattr(self, name.replace(".", "_"))
             outcome = "value", method(*args)
-        except Exit:
-            return
         except BaseException as error:
+            if number in self.stopped:
+                return
             outcome = "error", error
         self.log("done", number, shown(outcome))
 

@@ -27,7 +27,7 @@ GEVENT = {
     "release o": 14,
     "get o": 3,
     "join_task o": 1,
-    "kill_task o": 2,
+    "kill_task o": 4,
     "killone o": 2,
     "kill": 1,
     "join": 2,
@@ -50,7 +50,7 @@ EVENTLET = {
     "next i": 6,
     "release o": 14,
     "get o": 3,
-    "kill_task o": 2,
+    "kill_task o": 4,
     "cancel_task o": 1,
     "join": 2,
     "resize": 2,
@@ -96,7 +96,8 @@ def generate(rng: random.Random, peer: str) -> Program:
         if kind == "c":
             step.append(call(2 if name == "elsewhere" else 0))
         elif kind == "C":
-            step.append([call(2) for _ in range(rng.randint(0, 4))])
+            most = 4 if peer == "gevent" or rng.random() < 0.3 else program["size"]
+            step.append([call(2) for _ in range(rng.randint(0, most))])
         elif kind == "o":
             if not program["calls"]:
                 continue
