@@ -42,7 +42,7 @@ class Comparison:
         self.iterators = 0
         self.begun: set[int] = set()
         self.ended: dict[int, str] = {}
-        size = program["size"]
+        self.size = size = program["size"]
         self.look: dict[str, Any] = {"full": size == 0, "free": size}
         self.ahead = False  # an iterator may have begun a row more there
         self.ended_in: dict[int, int] = {}  # {call: the step}
@@ -272,8 +272,9 @@ class Comparison:
         maps = {"map", "map_async"} & set(self.waiting.values())
         if word == "kill" and (maps or any(row not in self.ended for row in self.rows)):
             return self.allow("imap-kill")
-        if word == "resize" and args[0] > self.program["size"]:
-            return self.look.get("waiting", 0) > 0 and self.allow("resize-more")
+        if word == "resize":
+            grows, self.size = args[0] > self.size, args[0]
+            return grows and self.look.get("waiting", 0) > 0 and self.allow("resize-more")
         return False
 
     def parts_after(
