@@ -254,11 +254,11 @@ class Comparison:
             if target == "apply" and self.allow("apply-cancelled"):
                 return True
             return target == "map" and self.allow("map-cancelled")
-        green = self.program["kind"] == "GreenPool"
-        if word == "next" and "next" in self.waiting.values() and not green:
+        if word == "next" and "next" in self.waiting.values():
             at = [number for number, each in self.waiting.items() if each == "next"]
             if any(self.steps[number] == step for number in at):
-                return self.allow("imap-readers")
+                green = self.program["kind"] == "GreenPool"
+                return self.allow("greenmap-readers" if green else "imap-readers")
         if word == "discard" and task is not None and not task[3]:
             return self.program["kind"] == "Pool" and self.allow("discard-stranger")
         if word == "add" and task is not None and task[3]:
