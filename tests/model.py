@@ -38,7 +38,9 @@ class Call:
     released: bool = False
     doomed: bool = False  # it was killed, and may not know yet
     verdict: str = "TaskKilled"  # what whoever waits for it gets then
-    awaited: Callable[[], bool] = attrs.field(default=bool, repr=False)  # whether somebody waits for its error
+    awaited: Callable[[], bool] = attrs.field(
+        default=bool, repr=False
+    )  # whether somebody waits for its error
     keeps_error: bool = False  # it goes to the block, whatever `on_error` is
     series: Series | None = attrs.field(default=None, repr=False)
     void: bool = False  # a row that was killed with all of its series: no reader hears of it

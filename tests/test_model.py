@@ -86,7 +86,7 @@ class Loop:
                 self._result = outcome.capture(self._order)
                 await wait_all_tasks_blocked()
                 while not self._is_still():
-                    time.sleep(0)
+                    time.sleep(0)  # noqa: ASYNC251  # lets threads run
                     await wait_all_tasks_blocked()
 
     def _run(self):

@@ -151,7 +151,7 @@ ON_EVENTLET = {
     "waitall-inside": (1, "spawn 0", {0: {"inside": [["join"]]}}),
     "imap-pool": (1, "spawn 0, imap [1] 0 null", {}),
     "imap-ahead": (1, "imap [0;1] 0 null", {0: NOW, 1: NOW}),
-    "greenmap-readers": (1, "imap [0] 0 null, next 0, next 0", {}),
+    "greenmap-readers": (2, "imap [0] 0 null, next 0, next 0", {}),
     "greenmap-end": (1, "imap [] 0 null, next 0, next 0", {}),
     "killed-wait": (1, "spawn 0, kill_task 0, get 0", {}),
 }

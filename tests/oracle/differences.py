@@ -127,16 +127,12 @@ class Comparison:
         only_there = [e for key, e in theirs.items() if key not in ours]
         only_here = [e for key, e in ours.items() if key not in theirs]
         for event in only_there:
-            if self.is_loose(event):
-                there.remove(event)
-            elif self.is_early_there(event) or self.is_moot_there(event):
+            if self.is_loose(event) or self.is_early_there(event) or self.is_moot_there(event):
                 there.remove(event)
             else:
                 self.match(event, there, only_here)
         for event in only_here:
-            if self.is_loose(event):
-                here.remove(event)
-            elif event in here and self.is_early_here(event):
+            if self.is_loose(event) or (event in here and self.is_early_here(event)):
                 here.remove(event)
         return [there, here], (self.looked(looks[0], looks[1]), looks[1])
 
@@ -277,9 +273,7 @@ class Comparison:
             return grows and self.look.get("waiting", 0) > 0 and self.allow("resize-more")
         return False
 
-    def parts_after(
-        self, number: int, step: list[Any], there: list[Any], here: list[Any]
-    ) -> bool:
+    def parts_after(self, number: int, step: list[Any], there: list[Any], here: list[Any]) -> bool:
         """What has happened in this step was another thing there."""
         green = self.program["kind"] == "GreenPool"
         for event in here:

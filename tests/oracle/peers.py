@@ -20,12 +20,10 @@ if PEER == "gevent":
     Exit = gevent.GreenletExit
     pause = gevent.sleep
 else:
-    import eventlet
+    import eventlet.debug
     from eventlet.event import Event as Once
     from eventlet.greenpool import GreenPile, GreenPool
     from greenlet import GreenletExit as Exit
-
-    import eventlet.debug
 
     eventlet.debug.hub_exceptions(False)
     eventlet.greenpool.DEBUG = False
@@ -157,6 +155,7 @@ class Run:
     def next(self, iterator):
         if iterator in self.iterators:
             return next(self.iterators[iterator])
+        return None
 
     def note_link(self, *args):
         self.log("linked", args[-1])
