@@ -61,7 +61,7 @@ class Comparison:
             if self.parts_before(step):
                 return
             self.note(number, step, here[number])
-            events = [[event for event in each[0]] for each in (there[number], here[number])]
+            events = [list(each[0]) for each in (there[number], here[number])]
             looks = there[number][1], here[number][1]
             self.next_look = looks[1]
             events, looks = self.put_right(number, events, looks)
@@ -80,7 +80,7 @@ class Comparison:
 
     def note(self, number: int, step: list[Any], here: Any) -> None:
         """Keep in mind what happens here."""
-        self.was_waiting = {at: word for at, word in self.waiting.items()}
+        self.was_waiting = dict(self.waiting)
         self.was_begun = set(self.begun)
         word, *args = step
         self.waiting[number] = word
@@ -224,9 +224,9 @@ class Comparison:
         )
 
     def looked(self, there: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
-        if "waiting" in there and there["free"] < 0:
-            if there != here and self.allow("waiting-shrunk"):
-                return {**there, "waiting": there["waiting"] + there["free"]}
+        shrunk = "waiting" in there and there["free"] < 0
+        if shrunk and there != here and self.allow("waiting-shrunk"):
+            return {**there, "waiting": there["waiting"] + there["free"]}
         tasks = {}
         for number, task in there.get("tasks", {}).items():
             ours = here["tasks"].get(number)
