@@ -211,8 +211,10 @@ class Histories(RuleBasedStateMachine):
         size=st.sampled_from([1, 2, 3, 0]),
         on_error=st.sampled_from(["collect", "collect", "call"]),
         reuse_tasks=st.booleans(),
+        tidy=st.booleans(),
     )
-    def open(self, schedule, kind, size, on_error, reuse_tasks):
+    def open(self, schedule, kind, size, on_error, reuse_tasks, tidy):
+        self.tidy = tidy  # all is read and released before the block is left
         how = {"on_error": self.hear if on_error == "call" else "collect"}
         if kind == "GreenPool":
             self.start(GreenPool(size, **how), Model(size, on_error))
@@ -230,6 +232,7 @@ class Histories(RuleBasedStateMachine):
         self.told = []
         self.gates = {}
         self.streams = {}  # {series: its iterator}
+        self.read_out = set()  # those that have come to their end
         self.piles = []
         self.left = None  # how the block was left
         self.over = False
@@ -727,6 +730,10 @@ class Histories(RuleBasedStateMachine):
 
         self.do(order)
 
+    def readable(self):
+        """Those of them that have not come to their end."""
+        return [series for series in self.unwatched() if series not in self.read_out]
+
     def unwatched(self):
         """The iterators that nobody reads or closes now."""
         return [s for s in self.streams if not any(actor.of is s for actor in self.actors)]
@@ -762,6 +769,8 @@ class Histories(RuleBasedStateMachine):
 
         def accept(got):
             series.read = False
+            if got in (END, CLOSED) or not series.results():
+                self.read_out.add(series)
             if not series.closed and not actor.cancelled:
                 for row in series.results():
                     if became(row, series.return_exceptions) == got:
@@ -895,7 +904,17 @@ class Histories(RuleBasedStateMachine):
             self.loop.close(lambda: [gate.set() for gate in self.gates.values()])
 
     def end(self):
-        """Whatever has happened: the block can be left."""
+        """Whatever has happened: the pool can be used, and the block can be left."""
+        if self.left is None and self.model.size < math.inf:
+            self.resize(4)
+        while self.left is None and self.tidy and (self.running() or self.readable()):
+            for series in self.readable():
+                self.read(self.unwatched().index(series))
+            for pile in self.unread_piles():
+                self.close_pile(self.piles.index(pile))
+                self.read_pile(self.unread_piles().index(pile))
+            if self.running():
+                self.release([0])
         if self.left is None:
             self.leave("normally", 0)
         if not self.over and self.left == "normally" and self.model.size < math.inf:
@@ -940,8 +959,10 @@ class ThreadHistories(Histories):
         size=st.sampled_from([1, 2, 3, 0]),
         on_error=st.sampled_from(["collect", "collect", "call"]),
         abandons=st.just(False),
+        tidy=st.booleans(),
     )
-    def open(self, schedule, size, on_error, abandons):
+    def open(self, schedule, size, on_error, abandons, tidy):
+        self.tidy = tidy
         hear = self.hear if on_error == "call" else "collect"
         self.abandons = abandons
         self.heard = []
