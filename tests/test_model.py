@@ -211,10 +211,11 @@ class Histories(RuleBasedStateMachine):
         size=st.sampled_from([1, 2, 3, 0]),
         on_error=st.sampled_from(["collect", "collect", "call"]),
         reuse_tasks=st.booleans(),
-        tidy=st.booleans(),
+        tidy=st.sampled_from([None, 0, 1, 2]),
     )
     def open(self, schedule, kind, size, on_error, reuse_tasks, tidy):
-        self.tidy = tidy  # all is read and released before the block is left
+        # Which call is released next, until all is read and released before the block is left.
+        self.tidy = tidy
         how = {"on_error": self.hear if on_error == "call" else "collect"}
         if kind == "GreenPool":
             self.start(GreenPool(size, **how), Model(size, on_error))
@@ -907,14 +908,18 @@ class Histories(RuleBasedStateMachine):
         """Whatever has happened: the pool can be used, and the block can be left."""
         if self.left is None and self.model.size < math.inf:
             self.resize(4)
-        while self.left is None and self.tidy and (self.running() or self.readable()):
+        tidy = self.left is None and self.tidy is not None
+        if tidy:
+            for index in range(len(self.handles())):
+                self.get(index)
+        while tidy and (self.running() or self.readable()):
             for series in self.readable():
                 self.read(self.unwatched().index(series))
             for pile in self.unread_piles():
                 self.close_pile(self.piles.index(pile))
                 self.read_pile(self.unread_piles().index(pile))
             if self.running():
-                self.release([0])
+                self.release([self.tidy])
         if self.left is None:
             self.leave("normally", 0)
         if not self.over and self.left == "normally" and self.model.size < math.inf:
@@ -959,7 +964,7 @@ class ThreadHistories(Histories):
         size=st.sampled_from([1, 2, 3, 0]),
         on_error=st.sampled_from(["collect", "collect", "call"]),
         abandons=st.just(False),
-        tidy=st.booleans(),
+        tidy=st.sampled_from([None, 0, 1, 2]),
     )
     def open(self, schedule, size, on_error, abandons, tidy):
         self.tidy = tidy
