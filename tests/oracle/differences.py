@@ -73,6 +73,10 @@ class Comparison:
                     f"here  {events[1]}\n      {looks[1]}\nsteps {self.steps[:number]}\n"
                     f"{self.program}"
                 )
+            calls = looks[1].get("len", looks[1].get("running"))
+            joins = {"join", "join_raising"} & set(self.waiting.values())
+            if joins and not calls and not self.somebody_waits():
+                raise Unlisted(f"join is not over after step {number}: {self.program}")
             limited = any(row["maxsize"] for row in self.rows.values())
             self.ahead |= limited and "next" in self.waiting.values()
             self.compared += 1
@@ -111,7 +115,7 @@ class Comparison:
             words & {*self.waiting.values(), *self.was_waiting.values()}
             or any(row not in self.was_begun for row in self.rows)
             or self.full_async - set(self.ended)
-            or any(call["inside"] for call in self.program["calls"])
+            or any(self.program["calls"][call]["inside"] for call in self.begun)
             or {"pile.spawn", "map_async"} & {step[0] for step in self.steps}
         )
 
