@@ -1343,22 +1343,24 @@ async def test_next_is_a_checkpoint_and_a_cancelled_one_loses_no_result():
 @either_mode
 async def test_waiting_in_a_row_for_one_that_was_pulled_ahead_is_a_deadlock(abandons):
     def run(x):
-        if x is None:
-            gate.hold()
-            with pytest.raises(PoolDeadlock):
-                trio.from_thread.run(waiting[0].get)
+        if isinstance(x, str):
+            gate.hold(x)
+            if waiting:
+                with pytest.raises(PoolDeadlock):
+                    trio.from_thread.run(waiting[0].get)
         return x
 
     async with ThreadPool(1, abandon_on_cancel=abandons) as pool, Gate() as gate:
-        while True:
-            rows = itertools.chain(range(300), [None], range(300, 600))
+        for attempt in itertools.count(1):
+            rows = itertools.chain(range(300), [f"attempt {attempt}"], range(300, 600))
             results = pool.imap(run, rows)
-            count = len(gate.begun)
-            await gate.until(count + 1)
+            await gate.until(attempt)
             await wait_all_tasks_blocked()
             waiting = [task for task in pool if task.status is WAITING]
             if waiting:
                 break
+            # The quick rows were not quick enough for more to be pulled ahead.
+            gate.open(f"attempt {attempt}")
             await results.aclose()
         gate.open()
         assert len([x async for x in results]) == 601
