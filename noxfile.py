@@ -22,7 +22,7 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 HTML = Path("docs", "_build", "html")
 # Tests of programs that take their time and are the same on each Python: the oldest runs them.
-ONCE = ["tests/test_benchmarks.py", "tests/test_docs.py", "tests/test_linkcheck.py"]
+ONCE = [f"tests/test_{name}.py" for name in ("benchmarks", "docs", "linkcheck", "mutation")]
 
 TRY_OUT = """\
 from pathlib import Path
@@ -192,3 +192,10 @@ def soak(session: nox.Session) -> None:
     """Make a million calls and ten thousand pools in constant memory; `-- --help` for less."""
     session.install("-e", ".")
     session.run("python", "-W", "error", "tests/soak.py", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def mutation(session: nox.Session) -> None:
+    """Change the package in small ways: do the tests notice? `-- --help`; all of it takes hours."""
+    session.install("-e", ".", *requirements("tests"))
+    session.run("python", "mutation", *session.posargs)
