@@ -396,7 +396,7 @@ def stages(
             first.append(test)
             seconds += test.seconds
     known = {test.name for test in first}
-    others = [test for test in tests if test.name not in known]
+    others = varied(test for test in tests if test.name not in known)
     found = []
     for stage in (first, others, programs):
         part = []
@@ -406,6 +406,17 @@ def stages(
             most -= test.seconds
         found.append(part)
     return [stage for stage in found if stage]
+
+
+def varied(tests: Iterable[Test]) -> list[Test]:
+    """One of each function first, then a second: they differ in nothing but their arguments."""
+    seen: Counter[str] = Counter()
+    order = {}
+    for test in tests:
+        function = test.name.partition("[")[0]
+        seen[function] += 1
+        order[test] = seen[function], test.seconds
+    return sorted(order, key=lambda test: order[test])
 
 
 def try_mutant(

@@ -525,6 +525,23 @@ async def test_a_pool_that_is_left_goes_away_without_the_collector(no_gc):
     assert ref() is None
 
 
+async def test_a_pool_on_a_limiter_of_the_users_leaves_nothing_behind_when_both_are_gone():
+    def ours():
+        gc.collect()
+        return [x for x in gc.get_objects() if type(x).__module__.startswith("triopool.")]
+
+    async def use(*limiters):
+        for limiter in limiters:
+            async with Pool(limiter) as pool, Pool(limiter) as other:
+                await (await pool.spawn(trio.lowlevel.checkpoint))
+                await (await other.spawn(trio.lowlevel.checkpoint))
+
+    await use(trio.CapacityLimiter(1))
+    before = len(ours())
+    await use(*(trio.CapacityLimiter(1) for _ in range(5)))
+    assert len(ours()) <= before
+
+
 async def test_idle_workers_do_not_pile_up():
     async def work():
         await trio.lowlevel.checkpoint()
