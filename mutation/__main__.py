@@ -163,7 +163,8 @@ class Lane:
             cls.likely[mutant.module] = cls.suite.depths(mutant.module)
         likely = cls.likely[mutant.module]
         tests = cls.suite.of(mutant)
-        outcome = try_mutant(cls.copy, mutant, tests, cls.programs, likely, cls.seconds)
+        others = cls.suite.around(mutant) + cls.programs
+        outcome = try_mutant(cls.copy, mutant, tests, others, likely, cls.seconds)
         likely[outcome.by] += 5
         return mutant, outcome
 
@@ -265,6 +266,7 @@ def main() -> None:
             print(f"{PACKAGE / mutant.module}:{mutant.number}  {mutant.change}")
         print(len(mutants), "mutants")
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     KEPT.mkdir(exist_ok=True)
     notes = Notes([args.no_programs, args.seconds])
     if args.fresh:

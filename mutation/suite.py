@@ -338,15 +338,22 @@ class Suite:
     def of(self, mutant: Mutant) -> list[Test]:
         """The tests that may notice a mutant in-process, the quickest first.
 
-        What runs when the module is loaded is run by none: then take those that run something of
-        the function, or of the module.
+        What runs when a module is loaded, which some test happened to do, may be noticed by all
+        that run something of the function, or of the module.
         """
         lines = self.lines.get(mutant.module, {})
-        for numbers in (mutant.lines, mutant.body, lines):
-            names = set[str]().union(*(lines.get(number, ()) for number in numbers))
-            if names:
-                break
+        loaded = mutant.lines.isdisjoint(mutant.body)
+        numbers = (mutant.body or lines) if loaded else mutant.lines
+        names = set[str]().union(*(lines.get(number, ()) for number in numbers))
         found = (self.tests[name] for name in names if name in self.tests)
+        return sorted((t for t in found if not t.starts), key=lambda test: test.seconds)
+
+    def around(self, mutant: Mutant) -> list[Test]:
+        """Those that run something of its module.
+
+        In a thread that changes its trace function, some lines go unseen.
+        """
+        found = (self.tests[name] for name in self.depths(mutant.module) if name in self.tests)
         return sorted((t for t in found if not t.starts), key=lambda test: test.seconds)
 
     def depths(self, module: str) -> Counter[str]:
@@ -386,25 +393,24 @@ def first_notice(copy: Path, tests: list[Test], patience: float = 1.0) -> Outcom
 
 
 def stages(
-    tests: list[Test], programs: list[Test], likely: Counter[str], most: float
+    tests: list[Test], others: list[Test], likely: Counter[str], most: float
 ) -> list[list[Test]]:
-    """The likeliest to notice, all others, and programs; ``most`` seconds of all."""
+    """The likeliest to notice, all that run it, and others; ``most`` seconds of all."""
     first: list[Test] = []
     seconds = 0.0
     for test in sorted(tests, key=lambda test: (-likely[test.name], test.seconds)):
         if seconds < 3:
             first.append(test)
             seconds += test.seconds
-    known = {test.name for test in first}
-    others = varied(test for test in tests if test.name not in known)
-    found = []
-    for stage in (first, others, programs):
+    found, known = [], set[Test]()
+    for stage in (first, varied(tests), others):
         part = []
         for test in stage:
-            if most > 0:
+            if test not in known and most > 0:
                 part.append(test)
-            most -= test.seconds
+                most -= test.seconds
         found.append(part)
+        known |= set(part)
     return [stage for stage in found if stage]
 
 
@@ -423,14 +429,14 @@ def try_mutant(
     copy: Path,
     mutant: Mutant,
     tests: list[Test],
-    programs: list[Test],
+    others: list[Test],
     likely: Counter[str],
     most: float,
 ) -> Outcome:
     """Whether a test notices it."""
     started = time.perf_counter()
     outcome = Outcome("survived")
-    for stage in stages(tests, programs, likely, most):
+    for stage in stages(tests, others, likely, most):
         with mutated(copy, mutant):
             outcome = first_notice(copy, stage)
         if outcome.result == "hangs":

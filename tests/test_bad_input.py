@@ -312,8 +312,10 @@ async def test_a_maxsize_below_1_of_a_one_shot_iterator_is_a_valueerror():
 @KINDS
 async def test_what_cannot_be_iterated_over_is_a_typeerror(kind, method, iterable, balanced):
     async with kind() as pool:
-        with pytest.raises(TypeError, match="an iterable or async iterable of arguments is needed"):
+        text = "an iterable or async iterable of arguments is needed"
+        with pytest.raises(TypeError, match=text) as caught:
             await one_map(method, pool, iterable)
+        assert caught.value.__suppress_context__  # what Python says about it would only distract
         await check_usable(pool, balanced)
 
 

@@ -229,7 +229,8 @@ async def test_return_exceptions_hands_over_errors_as_values(ordered):
         assert isinstance(await pile.next(), TaskKilled)
         await pile.spawn(after, 0, "fine")
         assert await pile.next() == "fine"
-        await pile.spawn(fail)  # what nobody reads is no error either
+        thread = await pile.spawn(fail)
+        await thread.join()  # what nobody reads is no error either
 
 
 @ORDERED

@@ -427,6 +427,43 @@ async def test_map_that_waits_for_its_first_slot_raises_task_killed() -> None:
     assert ran == [-1]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ({}, "TaskKilled"),
+        ({"reason": "too old"}, "too old"),
+        ({"exception": KeyError("gone")}, "KeyError('gone')"),
+        ({"exception": KeyError, "reason": "too old"}, "too old"),
+    ],
+    ids=["default", "reason", "exception", "both"],
+)
+@pytest.mark.parametrize("method", ["map", "imap", "imap_unordered"])
+async def test_the_rows_of_a_killed_pool_see_the_reason_or_else_the_exception(
+    method: str, arguments: dict[str, Any], shown: str
+) -> None:
+    seen = []
+
+    async def row(_: int) -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled as cancelled:
+            seen.append(cancelled.reason)
+            raise
+
+    async def ask(pool: Pool) -> None:
+        with pytest.raises((TaskKilled, KeyError)):
+            if method == "map":
+                await pool.map(row, range(2))
+            else:
+                await anext(getattr(pool, method)(row, range(2)))
+
+    async with Pool() as pool, trio.open_nursery() as nursery:
+        nursery.start_soon(ask, pool)
+        await wait_all_tasks_blocked()
+        assert await pool.kill(**arguments)
+    assert seen == [shown, shown]
+
+
 @pytest.mark.parametrize("method", ["imap", "imap_unordered"])
 async def test_iterator_yields_what_it_has_and_then_raises_task_killed(method: str) -> None:
     async with Pool() as pool:
