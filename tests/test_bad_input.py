@@ -4,6 +4,7 @@ import functools
 import gc
 import math
 
+import attrs
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -703,3 +704,20 @@ async def test_an_iterator_after_the_block_is_a_closedresourceerror():
         await pool.join()
     with pytest.raises(trio.ClosedResourceError, match="this iterator is closed"):
         await anext(results)
+
+
+def test_a_class_of_tasks_that_are_equal_to_others_is_refused():
+    with pytest.raises(TypeError, match="leave out __eq__ and __hash__"):
+
+        class Equal(Task[None]):
+            def __eq__(self, other: object) -> bool:
+                return isinstance(other, Equal)
+
+            def __hash__(self) -> int:
+                return 0
+
+    with pytest.raises(TypeError, match="eq=False"):
+
+        @attrs.define
+        class Data(Task[None]):
+            row: int = 0

@@ -26,7 +26,8 @@ class Task(Call[T_co]):
 
     Pools return tasks from ``spawn`` and its relatives. One made by hand, ``Task(func, *args,
     **kwargs)``, is unstarted until ``await pool.start(task)``. A subclass may override ``async def
-    run(self)``, which is what a pool calls, and then needs no ``func``.
+    run(self)``, which is what a pool calls, and then needs no ``func``. It may not compare tasks by
+    value.
 
     Once a pool has it, it can be killed and linked in Trio's thread only; what only looks is
     allowed in any. Each ``timeout`` is a number of seconds, 0 or more; any other value is a
@@ -70,6 +71,14 @@ class Task(Call[T_co]):
         if func is None and type(self).run is cast("Any", Task).run:
             raise TypeError("a Task needs an async function, or a subclass that overrides run()")
         self._set_up(func, args, kwargs)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__eq__ is not object.__eq__ or cls.__hash__ is not object.__hash__:
+            raise TypeError(
+                f"{cls.__name__} may not compare tasks by value: two calls are never one and the "
+                "same to a pool; leave out __eq__ and __hash__ (with attrs, eq=False)"
+            )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.status.name} at {id(self):#x}>"
