@@ -343,6 +343,7 @@ class arows:
         raise StopAsyncIteration
 
 
+@trio.lowlevel.disable_ki_protection
 async def some(pool):
     await pool.map(plain, range(20))
     await pool.map(call, range(20), return_exceptions=True)
@@ -379,6 +380,9 @@ def print_nothing(_):
     pass
 
 
+# Python may handle a signal between the call of `__aexit__` and its await: then the end of a block
+# is missed, be it that of a pool or of a nursery.
+@trio.lowlevel.enable_ki_protection
 async def round():
     for make in (lambda: Pool(3), lambda: Group(reuse_tasks=False), lambda: GreenPool(2)):
         async with make() as pool:
