@@ -42,6 +42,7 @@ def listening():
     hook, sys.unraisablehook = sys.unraisablehook, hear
     for logger in loggers:
         logger.addHandler(ear)
+        logger.propagate = False  # others would keep what they hear
     gc.disable()
     try:
         yield records, unraisable
@@ -49,6 +50,7 @@ def listening():
         gc.enable()
         for logger in loggers:
             logger.removeHandler(ear)
+            logger.propagate = True
         sys.unraisablehook = hook
 
 

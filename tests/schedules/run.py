@@ -240,6 +240,7 @@ class Run(trio.abc.Instrument):
             wrong = [self.hung] if self.hung else self.verdict(error, records)
             error = self.left = self.pool = None
             self.actors.clear()
+            records.clear()
             self.books.forget()
             wrong += leftovers()
         wrong += [f"a warning: {each.message}" for each in warned]

@@ -280,7 +280,6 @@ async def log(a):
 async def a_class_of_tasks(a):
     class Counted(Task):
         async def run(self):
-            a.probe()
             return await super().run()
 
     a.books.kills = True
