@@ -104,10 +104,12 @@ async def add_and_discard(a):
             pass
         a.saw(await task)
         own = a.own(await a.pool.spawn(a.work, y), y)
-        borrowed = a.pool.limiter.borrowed_tokens
+        before = a.pool.limiter.statistics()
         if own in a.pool:  # nothing has killed it
             a.pool.discard(own)
-            a.want((own in a.pool, a.pool.limiter.borrowed_tokens), (False, borrowed - 1))
+            a.want(own in a.pool, False)
+            if not before.tasks_waiting:  # else somebody has the slot now
+                a.want(a.pool.limiter.borrowed_tokens, before.borrowed_tokens - 1)
         a.saw(await own)
 
 
