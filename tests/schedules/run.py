@@ -324,7 +324,10 @@ class Run(trio.abc.Instrument):
             wrong.append(f"{interrupts} KeyboardInterrupts came out")
         if interrupts == len(ends) == 1 and not self.books.nurseries and error is not ends[0]:
             wrong.append("the KeyboardInterrupt came out in a group")
-        allowed = (KeyboardInterrupt, self.books.error_class)
+        allowed = KeyboardInterrupt | self.books.error_class
+        if self.books.down and self.books.nurseries:
+            # In a user's nursery are those, too, who have waited outside of a pool.
+            allowed |= triopool.TaskKilled | trio.ClosedResourceError
         if not all(isinstance(end, allowed) for end in ends) or (wrong and error is not None):
             wrong.append("".join(traceback.format_exception(error)))
         return wrong
