@@ -1,6 +1,6 @@
 """Death in a call: of the process, of its memory, of its stack, of its interpreter. All is told."""
 
-import inspect
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from triopool import GreenPool, Group, Pool, Task, TaskStatus, ThreadPool, _forks
+from triopool._crew import TaskCrew
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -320,12 +321,21 @@ USES: dict[str, Callable[[Any], Awaitable[object]]] = {
 
 
 @pytest.fixture
-def shallow() -> Iterator[int]:
-    """A stack of which most is left, and the depth at which it ends."""
+def shallow() -> Iterator[None]:
+    """A stack that ends soon."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(400)
-    yield 400
+    yield
     sys.setrecursionlimit(before)
+
+
+async def deepest() -> int:
+    """How deep one can dive from here."""
+    for depth in range(400, 0, -1):
+        with contextlib.suppress(RecursionError):
+            await dive(depth, trio.lowlevel.checkpoint)
+            return depth
+    raise AssertionError("there is no stack at all")
 
 
 # Trio makes the coroutine of a task before it finds that there is no room to start it.
@@ -333,14 +343,14 @@ def shallow() -> Iterator[int]:
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 async def test_stack_that_ends_in_the_pool_itself_costs_no_slot(
-    use: Callable[[Any], Awaitable[object]], shallow: int
+    use: Callable[[Any], Awaitable[object]], shallow: None
 ) -> None:
     outcomes = set()
-    around = len(inspect.stack(0))
     async with Pool(1) as pool:
+        depth = await deepest()
         for left in range(60):
             try:
-                await dive(shallow - around - left, lambda: use(pool))
+                await dive(depth - left, lambda: use(pool))
             except RecursionError:
                 outcomes.add("no stack")
             else:
@@ -352,6 +362,22 @@ async def test_stack_that_ends_in_the_pool_itself_costs_no_slot(
             assert await pool.map(double, range(3)) == [0, 2, 4]
             assert (len(pool), pool.limiter.borrowed_tokens) == (0, 0)
     assert outcomes == {"no stack", "enough"}
+
+
+async def test_call_that_cannot_begin_for_want_of_memory_costs_no_slot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def begin(*_: object) -> None:
+        raise MemoryError
+
+    async with Pool(1) as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr(TaskCrew, "begin", begin)
+            for use in USES["spawn"], USES["spawn_nowait"], USES["apply"], USES["start"]:
+                with pytest.raises(MemoryError):
+                    await use(pool)
+                assert (len(pool), pool.limiter.borrowed_tokens) == (0, 0)
+        assert await pool.map(double, range(3)) == [0, 2, 4]
 
 
 # The loop
