@@ -45,6 +45,7 @@ from suite import (
     Test,
     compile_all,
     copy_to,
+    end_children,
     hash_of,
     record,
     test_files,
@@ -149,9 +150,14 @@ class Lane:
 
     @classmethod
     def begin(cls, compiled: Path) -> None:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # not without ending the children
+        signal.signal(signal.SIGTERM, cls.end)
         cls.copy = compiled.with_name(str(os.getpid()))
         shutil.copytree(compiled, cls.copy)
+
+    @staticmethod
+    def end(*_: object) -> None:
+        end_children()
+        os._exit(1)  # whatever it holds, nobody wants any more
 
     @classmethod
     def record(cls, file: str) -> tuple[str, Record]:
@@ -208,6 +214,8 @@ def in_lanes(jobs: int, work: Callable[[Item], Result], given: Iterable[Item]) -
         jobs = min(jobs, len(items))
         with multiprocessing.get_context("fork").Pool(jobs, Lane.begin, [compiled]) as lanes:
             yield from lanes.imap_unordered(work, items)
+            lanes.close()
+            lanes.join()
 
 
 # What is told

@@ -167,6 +167,16 @@ class Reporter:
             self.write("ends", item.nodeid, round(seconds, 4), self.starts)
 
 
+children = set[int]()  # the one that is running now
+
+
+def end_children() -> None:
+    """And all programs that they have started."""
+    while children:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(children.pop(), signal.SIGKILL)
+
+
 def in_child(
     copy: Path, work: Callable[[Reporter], None], limits: Mapping[str, float] | None = None
 ) -> Iterator[list[Any]]:
@@ -203,12 +213,12 @@ def in_child(
             sys.stderr.flush()
             os._exit(0)
     os.close(theirs)
+    children.add(child)
     try:
         yield from reports_of(ours, child, limits or {})
     finally:
         os.close(ours)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL)
+        end_children()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(child, 0)
 

@@ -466,8 +466,9 @@ async def test_a_cancellation_that_left_the_call_is_none_of_the_awaiter(
 
     future = executor.submit(call)
     for _ in range(2):
-        with pytest.raises(CancelledError, match="cancellation of another"):
+        with pytest.raises(CancelledError, match="cancellation of another") as caught:
             await future
+        assert isinstance(caught.value.__cause__, trio.Cancelled)
 
 
 async def test_many_can_await_one_future_and_some_give_up(
@@ -1206,15 +1207,56 @@ def test_a_worker_runs_items_until_the_end_and_passes_it_on(
     assert caplog.messages == ["Exception in worker"]
 
 
+def test_what_is_dropped_lets_its_arguments_go(gate: Gate, no_gc: None) -> None:
+    executor, _ = one_thread(gate)
+    things = [Thing(), Thing()]
+    refs = [weakref.ref(thing) for thing in things]
+    call = executor.submit(id, things[0])
+    rows = executor.map(id, things[1:])
+    things.clear()
+    executor.shutdown(wait=False, cancel_futures=True)
+    assert [ref() for ref in refs] == [None, None]
+    gate.open()
+    executor.shutdown()
+    assert call.cancelled()
+    with pytest.raises(CancelledError):
+        next(rows)
+
+
+def test_a_callback_that_another_one_has_unlinked_is_not_called(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    called = []
+
+    def first(future: Future[int]) -> None:
+        called.append("first")
+        future._unlink(second)
+
+    def second(_: Future[int]) -> None:
+        called.append("second")
+
+    def third(_: Future[int]) -> None:
+        called.append("third")
+
+    future = Future[int]()
+    for callback in (first, second, third):
+        future._link(callback)
+    future.set_result(1)
+    assert called == ["first", "third"]
+    assert caplog.text == ""
+
+
 def test_a_worker_whose_initializer_fails_takes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     threads = Threads(1, "triopool", fail, (1, 2))
     future, cancelled = Future[int](), Future[int]()
+    future._call = int, (), {}
     cancelled.cancel()
     row = Row(int, ("1",))
     for item in (cancelled, future, row, None):
         threads.queue.put(item)
     work(threads, threads.queue, [0])
     assert isinstance(future.exception(), BrokenThreadPool)
+    assert future._call is None
     with pytest.raises(BrokenThreadPool):
         row.take()
     assert threads.queue.get_nowait() is None

@@ -156,6 +156,14 @@ async def test_future_that_is_set_in_the_trio_thread_wakes_the_waiter() -> None:
         future.set_result(1)
 
 
+async def test_future_that_is_set_in_another_thread_wakes_the_waiter() -> None:
+    future: Future[int] = Future()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(triopool.wait, [future])
+        await wait_all_tasks_blocked()
+        await trio.to_thread.run_sync(future.set_result, 1)
+
+
 def test_future_that_is_done_after_the_run_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
     future: Future[int] = Future()
 
