@@ -40,7 +40,7 @@ SETTINGS = hypothesis.settings(
     deadline=None,
     derandomize=not EXAMPLES,
     database=None,
-    max_examples=EXAMPLES or 60,
+    max_examples=EXAMPLES or 50,
     stateful_step_count=int(os.environ.get("TRIOPOOL_MODEL_STEPS", "40")),
     suppress_health_check=list(hypothesis.HealthCheck),
 )

@@ -24,7 +24,7 @@ SETTINGS = hypothesis.settings(
     deadline=None,
     derandomize=not PROGRAMS,
     database=None,
-    max_examples=PROGRAMS or 250,
+    max_examples=PROGRAMS or 200,
     phases=[hypothesis.Phase.generate],  # programs are made smaller in a way of their own
     suppress_health_check=list(hypothesis.HealthCheck),
 )
