@@ -599,3 +599,18 @@ async def test_reading_a_pile_in_a_member_whose_calls_get_no_slot_is_a_deadlock(
         with pytest.raises(PoolDeadlock):
             await task.get()
         await pool.join()
+
+
+async def test_a_reader_in_another_task_hears_of_the_end_of_the_pool(autojump_clock):
+    raised = []
+
+    async def read(pile):
+        try:
+            await pile.next()
+        except trio.ClosedResourceError as error:
+            raised.append(str(error))
+
+    async with trio.open_nursery() as nursery, GreenPool(1) as pool:
+        nursery.start_soon(read, GreenPile(pool))
+        await wait_all_tasks_blocked()
+    assert raised == ["the pool was closed while this waited for a result"]

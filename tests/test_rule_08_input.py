@@ -799,6 +799,30 @@ async def test_an_input_that_takes_its_time_to_close_holds_nobody_up(nursery):
 
 
 @every_way
+@pytest.mark.parametrize("length", [1, 2])
+async def test_an_input_ends_with_its_last_row_though_another_call_has_the_slot(
+    way, length, autojump_clock
+):
+    gate, done = trio.Event(), trio.Event()
+
+    async def row(x):
+        await gate.wait()
+        return x
+
+    async def iterate():
+        assert await way(pool, row, range(length)) == list(range(length))
+        done.set()
+
+    with trio.fail_after(1):
+        async with Pool(1) as pool, trio.open_nursery() as nursery:
+            nursery.start_soon(iterate)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(pool.spawn, done.wait)
+            await wait_all_tasks_blocked()
+            gate.set()
+
+
+@every_way
 @pytest.mark.parametrize("size", [1, 2, None])
 async def test_a_slow_input_never_hangs(way, size, autojump_clock):
     """Slow before its first row, between rows, and to end after all calls are over."""

@@ -528,7 +528,7 @@ async def test_a_pool_that_is_left_goes_away_without_the_collector(no_gc):
 async def test_a_pool_on_a_limiter_of_the_users_leaves_nothing_behind_when_both_are_gone():
     def ours():
         gc.collect()
-        return [x for x in gc.get_objects() if type(x).__module__.startswith("triopool.")]
+        return [x for x in gc.get_objects() if str(type(x).__module__).startswith("triopool.")]
 
     async def use(*limiters):
         for limiter in limiters:

@@ -308,3 +308,13 @@ async def test_join_tells_that_all_is_over_when_the_block_was_left_meanwhile():
                 await wait_all_tasks_blocked()
                 raise KeyError
     assert joined == [True]
+
+
+async def test_join_is_true_if_nothing_ran_when_it_was_called_though_something_begins_meanwhile():
+    async with Pool(1) as pool, trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def begin():
+            pool.spawn_nowait(takes, 0)
+
+        assert await pool.join() is True

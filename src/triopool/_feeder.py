@@ -226,6 +226,13 @@ class Feeder(Job):
         inputs = self.inputs
         return inputs.is_at_end() if inputs.direct else not self.series.rows.workers
 
+    def look_for_end(self) -> None:
+        """A worker goes that could have found the end of the input, while this waits for a slot."""
+        inputs = self.inputs
+        if self.queued and inputs.direct and not self.series.exhausted and inputs.is_at_end():
+            self.series.pull()
+            self.no_more()
+
     def _has_rows(self) -> bool:
         return not self.series.exhausted or self.series.rows.unserved > 0
 

@@ -177,6 +177,7 @@ class GreenPile(Generic[T]):
 
         Raises:
           StopAsyncIteration: there are no more.
+          trio.ClosedResourceError: the pool was closed, so that there will be no more.
           TaskKilled: the call was killed.
           Exception: what the call raised.
         """
@@ -192,7 +193,8 @@ class GreenPile(Generic[T]):
             elif not self._coming and self._ends_here():
                 raise StopAsyncIteration
             else:
-                with self.pool._slots.ticket(self._in_vain):
+                slots = self.pool._slots
+                with slots.ticket(self._in_vain), slots.while_open("a result"):
                     await self._news.park()
         task = self._tasks.popleft()
         self._coming -= 1

@@ -46,6 +46,7 @@ class Join(Block):
                 "join() from inside a call of the same pool would wait for that call itself; "
                 "call it outside, or open a pool inside the call"
             )
+        idle = True
         if not self._busy:
             await checkpoint()
         elif timeout is None:
@@ -53,7 +54,7 @@ class Join(Block):
         else:
             with trio.move_on_after(timeout):
                 await self._until_idle()
-        idle = not self._busy or self._state is CLOSED
+            idle = not self._busy or self._state is CLOSED
         if raise_error and (errors := self._ledger.drain()):
             try:
                 raise ExceptionGroup(self._ledger.message(len(errors)), errors)

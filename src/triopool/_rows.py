@@ -149,6 +149,7 @@ class TaskRows(Rows, Job):
         del self.workers[worker]
         if worker.arg is not END:  # it ended in the middle of it
             self.series.killed = True
+        self.series.feeder.look_for_end()
         self.series.look_for_end()
 
     def handle(self, worker: Worker) -> Task[Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -15,7 +15,7 @@ from triopool._exceptions import PoolDeadlock
 from triopool._inside import enclosing_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -121,14 +121,20 @@ class Slots:
 
     async def _take_shared(self, seat: object) -> None:
         # Others may hold the slots for long after this pool is closed.
+        with self.while_open("a slot"):
+            await self.limiter.acquire_on_behalf_of(seat)
+
+    @contextmanager
+    def while_open(self, what: str) -> Iterator[None]:
+        """What to wait in, for something that will not come any more once the pool is closed."""
         with trio.CancelScope() as scope:
             self._scopes[scope] = None
             try:
-                await self.limiter.acquire_on_behalf_of(seat)
+                yield
             finally:
                 del self._scopes[scope]
         if scope.cancelled_caught:
-            raise trio.ClosedResourceError("the pool was closed while this waited for a slot")
+            raise trio.ClosedResourceError(f"the pool was closed while this waited for {what}")
 
     def release(self, seat: object) -> None:
         """Give a slot back."""
