@@ -63,7 +63,6 @@ class Comparison:
             self.note(number, step, here[number])
             events = [list(each[0]) for each in (there[number], here[number])]
             looks = there[number][1], here[number][1]
-            self.next_look = looks[1]
             events, looks = self.put_right(number, events, looks)
             if sorted(events[0], key=str) != sorted(events[1], key=str) or looks[0] != looks[1]:
                 if self.parts_after(number, step, *events):
@@ -164,11 +163,6 @@ class Comparison:
     def is_early_there(self, event: list[Any]) -> bool:
         """Something is over there, and not here."""
         word = self.word_of(event)
-        full = self.look.get("free") == 0 or self.next_look.get("free") == 0
-        ends = word in ("map", "map_async", "next") and event[1] in self.waiting
-        if ends and full and self.allow("late-end"):
-            self.loose.add(event[1])
-            return True
         early = word in ("join", "join_raising") and event[1] in self.waiting
         name = "waitall-waiting" if self.program["kind"] == "GreenPool" else "join-over"
         if early and self.somebody_waits() and self.allow(name):
