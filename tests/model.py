@@ -20,8 +20,6 @@ SUCCEEDED, FAILED, KILLED = "succeeded", "failed", "killed"
 
 # The end of an input is found only once there is a slot for one more row.
 LATE_ENDS = True
-# Whoever joins a pool that is closed under him while somebody waits for a slot is told False.
-JOIN_MAY_BE_FALSE = True
 
 
 @attrs.define(eq=False)

@@ -23,7 +23,6 @@ from hypothesis.stateful import (
 from model import (
     FAILED,
     IDLE,
-    JOIN_MAY_BE_FALSE,
     KILLED,
     RUNNING,
     SUCCEEDED,
@@ -635,8 +634,7 @@ class Histories(RuleBasedStateMachine):
                 # If the block is left it may be first.
                 if alone and raise_error and unseen() and self.left is None:
                     return "raised", sorted(unseen())
-                closed = self.over and JOIN_MAY_BE_FALSE
-                return [("value", True), ("value", False)] if closed else ("value", True)
+                return "value", True
             # A reader of a pile may have been told of the same error, at the same time.
             fits = unseen() <= set(got[1]) <= unseen() | self.just_read
             if self.left is not None:  # some may have come after it
@@ -852,7 +850,9 @@ class Histories(RuleBasedStateMachine):
             if pile.calls:
                 call = pile.calls[0]
                 return became(call, pile.return_exceptions) if call.over else None
-            return END if pile.closed and not pile.coming else None
+            if pile.closed and not pile.coming:
+                return END
+            return ("raised", "ClosedResourceError") if self.over else None
 
         def accept(got):
             if pile.calls and not actor.cancelled:

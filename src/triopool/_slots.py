@@ -15,7 +15,7 @@ from triopool._exceptions import PoolDeadlock
 from triopool._inside import enclosing_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -125,7 +125,7 @@ class Slots:
             await self.limiter.acquire_on_behalf_of(seat)
 
     @contextmanager
-    def while_open(self, what: str) -> Iterator[None]:
+    def while_open(self, what: str) -> Generator[None, None, None]:
         """What to wait in, for something that will not come any more once the pool is closed."""
         with trio.CancelScope() as scope:
             self._scopes[scope] = None
