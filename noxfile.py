@@ -194,6 +194,23 @@ def soak(session: nox.Session) -> None:
     session.run("python", "-W", "error", "tests/soak.py", *session.posargs)
 
 
+@nox.session
+def storms(session: nox.Session) -> None:
+    """Press Ctrl-C at a thousand random moments of each kind of pool; `-- 100` for as many."""
+    session.install("-e", ".", *requirements("tests"))
+    count = session.posargs[0] if session.posargs else "1000"
+    session.run("pytest", "tests/test_signals.py", env={"TRIOPOOL_STORMS": count})
+
+
+@nox.session
+def schedules(session: nox.Session) -> None:
+    """Strike the pools at more moments and in more orders; `-- 20` for twenty times as many."""
+    session.install("-e", ".", *requirements("tests"))
+    scale = session.posargs[0] if session.posargs else "10"
+    files = [f"tests/test_every_{name}.py" for name in ("cancellation", "interrupt", "order")]
+    session.run("pytest", "-n", "auto", *files, env={"TRIOPOOL_SCHEDULES": scale})
+
+
 @nox.session(python=PYTHONS[0])
 def mutation(session: nox.Session) -> None:
     """Change the package in small ways: do the tests notice? `-- --help`; all of it takes hours."""

@@ -21,16 +21,19 @@ from triopool import GreenPool, Group, Pool, TaskStatus, ThreadPool, ThreadPoolE
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there are no such signals")
 
 PROGRAM = str(Path(__file__).with_name("storm.py"))
-STORMS = int(os.environ.get("TRIOPOOL_STORMS", "20"))
+STORMS = int(os.environ.get("TRIOPOOL_STORMS", "0"))
 AT_ONCE = 50  # storms in one process
-SEEDS = range(-(-STORMS // AT_ONCE))
+SEEDS = range(max(1, -(-STORMS // AT_ONCE)))
 KINDS = ["tasks", "threads", "executors"]
+# Python and Trio lose a Ctrl-C, too, once in some hundred storms; so these are for who looks on.
+in_storms = pytest.mark.skipif(not STORMS, reason="`nox -s storms` runs these")
 
 
 def python(*args: object) -> list[str]:
     return [sys.executable, "-W", "error", PROGRAM, *map(str, args)]
 
 
+@in_storms
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_ctrl_c_ends_run_after_run_with_one_keyboardinterrupt_and_leaves_nothing(
@@ -47,6 +50,7 @@ def test_ctrl_c_ends_run_after_run_with_one_keyboardinterrupt_and_leaves_nothing
     assert done.returncode == 0
 
 
+@in_storms
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("kind", ["tasks", "threads"])
 def test_ctrl_c_again_while_the_first_one_ends_the_run_leaves_nothing(kind: str, seed: int) -> None:
@@ -62,6 +66,7 @@ def test_ctrl_c_again_while_the_first_one_ends_the_run_leaves_nothing(kind: str,
 
 
 # A process each: what Python itself says and returns when nobody catches it.
+@in_storms
 @pytest.mark.parametrize("seed", range(max(1, STORMS // 20)))
 @pytest.mark.parametrize("kind", KINDS)
 def test_ctrl_c_that_nobody_catches_ends_the_process_as_python_does(kind: str, seed: int) -> None:
