@@ -85,7 +85,8 @@ async def main():
             async for _ in pool.imap(function, range(5)):
                 pass
         elif use == "link":
-            (await pool.spawn(abs if function is call_sync else double, 1)).link(lambda _: call_sync())
+            task = await pool.spawn(abs if function is call_sync else double, 1)
+            task.link(lambda _: call_sync())
             await trio.sleep_forever()
         else:
             await pool.map(abs if function is call_sync else double, rows())
