@@ -227,6 +227,7 @@ async def leave_behind(pool: Any) -> None:
     await pool.map(sync_call, range(5))
 
 
+@disable_ki_protection
 async def executors() -> None:
     # Not `Future.cancel` and the like: a Ctrl-C in them leaves a lock of the standard library's
     # locked, for those who use Trio as for all others.
@@ -261,10 +262,12 @@ class Presser:
             bufsize=1,
         )
 
+    @enable_ki_protection
     def press(self, delays: list[float]) -> None:
         """After each of these delays, in seconds."""
         assert self.process.stdin is not None
-        self.process.stdin.write(" ".join(map(str, delays)) + "\n")
+        # With nothing in between that a Ctrl-C could leave half done.
+        os.write(self.process.stdin.fileno(), f"{' '.join(map(str, delays))}\n".encode())
 
     def wait(self) -> None:
         """Wait until it has pressed as often as it was told to."""
@@ -282,17 +285,23 @@ def take(error: BaseException) -> None:
     wrong.append("".join(traceback.format_exception(error)))
 
 
+@enable_ki_protection
+async def until_pressed(work: Callable[[], Any], presser: Presser, delays: list[float]) -> None:
+    presser.press(delays)
+    try:
+        while True:
+            await work()
+    finally:
+        # The end of Trio itself cannot take one more.
+        signal.signal(signal.SIGINT, nothing)
+
+
 def run_until_pressed(work: Callable[[], Any], presser: Presser, delays: list[float]) -> None:
     """Have one run of Trio interrupted; afterwards Ctrl-C does nothing."""
 
-    async def main() -> None:
-        presser.press(delays)
-        while True:
-            await work()
-
     error: BaseException | None = None
     try:
-        trio.run(main)
+        trio.run(until_pressed, work, presser, delays)
     except BaseException as caught:
         error = caught
     while True:
@@ -306,10 +315,9 @@ def run_until_pressed(work: Callable[[], Any], presser: Presser, delays: list[fl
 
 
 def unraisable(what: "sys.UnraisableHookArgs") -> None:
-    if "wakeup fd" in (what.err_msg or ""):
-        return  # one that came while Trio closed its own
-    if presses > 1 and what.exc_type is KeyboardInterrupt:
-        return  # not the one that ends the run, which is over
+    # Not the one that ends the run; another, while Trio closed its wakeup fd, or after that.
+    if presses > 1 and issubclass(what.exc_type, KeyboardInterrupt | OSError):
+        return
     # At once, for a Ctrl-C that is lost here makes the run endless.
     error = "".join(traceback.format_exception(what.exc_value))
     print(f"{what.err_msg or 'ignored in'} {what.object!r}:\n{error}", flush=True)
