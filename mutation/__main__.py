@@ -180,7 +180,8 @@ def recorded(jobs: int) -> Suite:
     suite, missing = Suite(), []
     folder = KEPT / "records"
     folder.mkdir(parents=True, exist_ok=True)
-    shared = [ROOT / "src", ROOT / "tests" / "conftest.py", ROOT / "tests" / "gates.py"]
+    helpers = (p for p in (ROOT / "tests").rglob("*.py") if not p.name.startswith("test_"))
+    shared = [ROOT / "src", *helpers]
     for file in test_files():
         path = folder / f"{Path(file).stem}-{hash_of(*shared, ROOT / file)}.json"
         if path.exists():

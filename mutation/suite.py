@@ -30,7 +30,7 @@ from mutants import Mutant
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path("src", "triopool")
-# They read pages that are not in the copy, or are about none of the package's modules.
+# They are about programs and pages, and not about the package's modules.
 LEFT_OUT = {"test_benchmarks.py", "test_docs.py", "test_linkcheck.py", "test_mutation.py"}
 MEMORY = 8 << 30  # bytes of addresses: what never ends may want more and more
 ENDLESS = 15.0  # seconds, and ten times as long as usual: so long may one test take
@@ -80,8 +80,8 @@ def hash_of(*paths: Path) -> str:
 
 
 def copy_to(folder: Path) -> None:
-    ignored = shutil.ignore_patterns("__pycache__")
-    for name in ("src", "tests"):
+    ignored = shutil.ignore_patterns("__pycache__", "_build")
+    for name in ("docs", "src", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     shutil.copy2(ROOT / "pyproject.toml", folder)
 
