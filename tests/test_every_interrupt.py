@@ -16,7 +16,14 @@ def test_ctrl_c_before_any_step_and_in_any_function_of_the_user_loses_nothing(na
     explore(scenario, settings=settings, strikes=strikes, runs=6, kinds=2)
 
 
-@pytest.mark.parametrize("name", scenarios.BY_NAME)
+# The end of a `with` shows as a line once more, though no signal is handled there. If one were, a
+# lock would stay locked, for which threads wait.
+WITHOUT_THREADS = [
+    name for name, (_, kinds) in scenarios.BY_NAME.items() if not any(k.threads for k in kinds)
+]
+
+
+@pytest.mark.parametrize("name", WITHOUT_THREADS)
 def test_ctrl_c_at_any_line_of_the_package_loses_nothing(name, explore):
     scenario, settings = scenarios.BY_NAME[name]
     explore(scenario, settings=settings, strikes=[("interrupt", "line")], runs=6, seeds=0, kinds=1)
