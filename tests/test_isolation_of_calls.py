@@ -6,7 +6,6 @@ calls that leave all of it behind run in any order among others, which look for 
 
 import contextvars
 import random
-import sys
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -139,12 +138,6 @@ class Mess:
         own = current_task()
         if own is not None:
             own.link(lambda _: [variable.set("by a link") for variable in VARIABLES])
-        self.end()
-
-    async def hooks(self) -> None:
-        """Leave a function behind in the interpreter."""
-        sys.settrace(None)
-        sys.setprofile(None)
         self.end()
 
 

@@ -196,7 +196,8 @@ class Run(trio.abc.Instrument):
 
     def do_interrupt(self, *_):
         self.hit_all()
-        sys.settrace(None)
+        if self.tracing:
+            sys.settrace(None)
         signal.raise_signal(signal.SIGINT)
 
     def do_raise(self, actor, _):
