@@ -956,3 +956,20 @@ async def test_finished_task_is_in_no_reference_cycle(no_gc: None) -> None:
         await wait_all_tasks_blocked()
         assert [ref() for ref in refs] == [None] * 4
     assert gc.isenabled() is False
+
+
+async def test_a_class_of_tasks_may_keep_the_function_to_itself():
+    class Doubled(Task[int]):
+        def __init__(self, func, *args):
+            super().__init__()
+            self.call = functools.partial(func, *args)
+
+        async def run(self):
+            return 2 * await self.call()
+
+    async def one():
+        return 1
+
+    async with Pool(1) as pool:
+        pool.task_class = Doubled
+        assert await (await pool.spawn(one)) == 2

@@ -165,13 +165,10 @@ class Calls(Join):
     def _take_slot_nowait(self, seat: object) -> bool:
         """Take a slot, if there is one that nobody waits for or has asked for."""
         limiter = self._slots.limiter
-        # This spares most of those an exception who will have to wait.
+        # A free slot goes to whoever waits at once: where there is one, nobody waits in the queue.
         if limiter.available_tokens <= (len(self._line) if self._line.asked else 0):
             return False
-        try:
-            limiter.acquire_on_behalf_of_nowait(seat)
-        except trio.WouldBlock:
-            return False
+        limiter.acquire_on_behalf_of_nowait(seat)
         return True
 
     async def _take_slot(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 from trio.lowlevel import (
@@ -63,7 +63,7 @@ class Map(Series[T]):
 
     def put_failure(self, index: int, failure: Failure) -> None:
         if self.return_exceptions and isinstance(failure.error, Exception):
-            self.results[index] = failure.error
+            self.put(index, cast("Any", failure.error))
             return
         self.failures[index] = failure
         if not self.exhausted:
