@@ -464,6 +464,52 @@ async def test_the_rows_of_a_killed_pool_see_the_reason_or_else_the_exception(
     assert seen == [shown, shown]
 
 
+@pytest.mark.parametrize("killed", ["pool", "task"])
+async def test_the_rows_of_a_map_async_see_why_it_was_killed(killed: str) -> None:
+    seen = []
+
+    async def row(_: int) -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled as cancelled:
+            seen.append(cancelled.reason)
+            raise
+
+    async with Pool() as pool:
+        task = pool.map_async(row, range(2))
+        await wait_all_tasks_blocked()
+        assert await (pool if killed == "pool" else task).kill(reason="too old")
+    assert seen == ["too old", "too old"]
+    assert task.status is TaskStatus.KILLED
+
+
+@pytest.mark.parametrize("method", ["map", "imap"])
+async def test_the_rows_of_a_member_see_why_their_pool_was_killed(method: str) -> None:
+    seen = []
+
+    async def row(name: str) -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled as cancelled:
+            seen.append((name, cancelled.reason))
+            raise
+
+    async def member() -> None:
+        if method == "map":
+            await pool.map(row, ["row"])
+        else:
+            async for _ in pool.imap(row, ["row"]):
+                pass
+
+    async with Pool() as pool:
+        task = await pool.spawn(member)
+        await pool.spawn(row, "call")
+        await wait_all_tasks_blocked()
+        assert await pool.kill(reason="too old")
+        assert task.status is TaskStatus.KILLED
+    assert sorted(seen) == [("call", "too old"), ("row", "too old")]
+
+
 @pytest.mark.parametrize("method", ["imap", "imap_unordered"])
 async def test_iterator_yields_what_it_has_and_then_raises_task_killed(method: str) -> None:
     async with Pool() as pool:

@@ -20,8 +20,7 @@ from trio.lowlevel import (
 from triopool._call import OVER
 from triopool._crew import TaskCrew
 from triopool._failures import shown, sift
-from triopool._forks import FORKED
-from triopool._forks import OPEN as OPEN_HERE
+from triopool._forks import BLOCKS, FORKED
 from triopool._inside import enclosing_workers
 from triopool._leaving import compose
 from triopool._ledger import Ledger
@@ -116,7 +115,7 @@ class Block:
         self._clerks = TaskCrew(self, self._nursery, self._reuse)
         self._crew = self._hire_crew()
         self._state = OPEN
-        OPEN_HERE[self] = None
+        BLOCKS[self] = None
         return self
 
     def _hire_crew(self) -> Crew:
@@ -223,7 +222,7 @@ class Block:
     def _sweep(self) -> None:
         """Nothing runs any more: close everything, and let everyone go who waits for something."""
         self._state = CLOSED
-        OPEN_HERE.pop(self, None)
+        BLOCKS.pop(self, None)
         for task in list(self._added):
             self._let_go(task)
         self._close_series()
@@ -294,9 +293,7 @@ class Block:
             task._die()
             raise
         self._members[worker] = None
-        worker.engaged = worker.counted = True
-        self._engaged += 1
-        self._busy += 1
+        self._engage(worker)
         task._launch(worker)
 
     def _engage(self, worker: Worker) -> None:
@@ -322,10 +319,7 @@ class Block:
             self._members.pop(worker, None)
             if worker.lent is None and worker.loan is None:
                 worker.seat = None
-                slots = self._slots
-                slots.limiter.release_on_behalf_of(seat)
-                if slots.tickets:
-                    slots.look_for_deadlock()
+                self._slots.release(seat)
             else:
                 self._pass_on(seat, worker)
         elif worker.task is not None:
@@ -333,9 +327,7 @@ class Block:
             self._background.pop(worker.task, None)
         if worker.counted:
             worker.counted = False
-            self._busy -= 1
-            if not self._busy:
-                self._wake_joiners()
+            self._less_busy()
 
     def _over(self, worker: Worker) -> None:
         """The worker's job is over. What comes of that is still to be told."""
@@ -346,9 +338,7 @@ class Block:
         """It is told, so the block need not wait for it any more."""
         if worker.engaged:
             worker.engaged = False
-            self._engaged -= 1
-            if not self._engaged:
-                self._stir()
+            self._disengage()
 
     @enable_ki_protection
     def _let_go(self, task: Task[Any]) -> None:

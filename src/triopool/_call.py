@@ -261,6 +261,8 @@ class Call(Generic[T_co]):
                 self._die()
                 if series is not None:
                     series.kill_unjoined(verdict, reason)
+            elif series is not None:
+                series.kill(verdict, reason)
         finally:
             if host is not None:
                 host.stop(reason or shown(verdict))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,15 +11,15 @@ if TYPE_CHECKING:
 
 FORKED = 0  # stands for the thread of a block, which is in another process
 
-# No WeakSet, for Ctrl-C would get lost in a callback of its own.
-OPEN: dict[Block, None] = {}
+# Those that are open. No WeakSet, for Ctrl-C would get lost in a callback of its own.
+BLOCKS: dict[Block, None] = {}
 
 
 def _after_fork_in_child() -> None:
-    for block in OPEN:
+    for block in BLOCKS:
         block._thread = FORKED
-    OPEN.clear()
+    BLOCKS.clear()
 
 
-# Windows has no fork.
-getattr(os, "register_at_fork", dict)(after_in_child=_after_fork_in_child)
+with suppress(AttributeError):  # Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork_in_child)

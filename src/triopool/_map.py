@@ -20,8 +20,6 @@ from triopool._failures import shown
 from triopool._series import Series
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import trio
     from trio.lowlevel import RaiseCancelT
 
@@ -54,9 +52,6 @@ class Map(Series[T]):
 
     def put(self, index: int, value: T) -> None:
         self.results[index] = value
-
-    def sink(self) -> Callable[[int, T], None]:
-        return self.results.__setitem__
 
     def put_all(self, results: list[tuple[int, Any]]) -> None:
         self.results.update(results)

@@ -143,10 +143,11 @@ class Members(Calls):
         verdict = as_verdict(exception)
         tasks = [*self._line.calls, *self._background, *self._tasks(rows=False)]
         every_series = list(self._series)
-        for task in tasks:
-            task.kill_nowait(TaskKilled if verdict is None else verdict, reason=reason)
+        # First those that tasks wait for, whose rows would else hear of the tasks' end alone.
         for series in every_series:
             series.kill(verdict, reason)
+        for task in tasks:
+            task.kill_nowait(TaskKilled if verdict is None else verdict, reason=reason)
         return tasks, every_series
 
     @enable_ki_protection

@@ -105,14 +105,12 @@ class TaskRows(Rows, Job):
 
     crew: TaskCrew
     start: Callable[[Any], Awaitable[Any]] = attrs.field(init=False)  # of a row
-    put: Callable[[int, Any], None] = attrs.field(init=False)  # takes the result of a row
     goes_on: bool = attrs.field(init=False)  # a worker may take row after row
     slots: Slots = attrs.field(init=False)
     content: object = attrs.field(init=False)  # of the context that the rows begin in
 
     def __attrs_post_init__(self) -> None:
         self.slots = self.series.slots
-        self.put = self.series.sink()
         self.content = content_of(self.series.context)
         self.start = row_function(self.series.func, self.series.inputs.starred)
         if self.series.task_class.run is not cast("Any", Task).run:
@@ -159,10 +157,6 @@ class TaskRows(Rows, Job):
         task._launch(worker)
         task._begun = True
         return task
-
-    def close(self) -> None:
-        super().close()
-        del self.put
 
     # The workers
 
@@ -218,7 +212,7 @@ class TaskRows(Rows, Job):
     def returned(self, worker: Worker, value: Any, /) -> int:
         if worker.task is None and worker.trio_task in worker.unscoped:
             worker.arg = END
-            self.put(worker.index, value)
+            self.series.put(worker.index, value)
             return self._step(worker)
         return self._returned_with_more(worker, value)
 
@@ -231,7 +225,7 @@ class TaskRows(Rows, Job):
             task, worker.task = worker.task, None
             task._succeed(value)  # its links may raise, or leave a scope open
         worker.arg = END
-        self.put(worker.index, value)
+        self.series.put(worker.index, value)
         return self._step(worker) if worker.is_tidy() else LEAVE
 
     @enable_ki_protection

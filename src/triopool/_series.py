@@ -103,10 +103,6 @@ class Series(abc.ABC, Generic[T]):
     def put(self, index: int, value: T) -> None:
         """Take the result of a row."""
 
-    def sink(self) -> Callable[[int, T], None]:
-        """What is as good as `put`, and may be quicker."""
-        return self.put
-
     def put_all(self, results: list[tuple[int, Any]]) -> None:
         """Take the results of many rows."""
         for index, value in results:
