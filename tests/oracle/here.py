@@ -8,31 +8,12 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import triopool
-
-
-class Boom(Exception):
-    """What a call fails with that is to fail."""
+from oracle.plain import Boom, plain, shown
 
 
 def run(program: dict[str, Any], tolerated: set[str]) -> list[Any]:
     """What happened, step by step, and what the pool looked like after each."""
     return trio.run(Run(program, "imap-pool" in tolerated).run)
-
-
-def shown(outcome: tuple[str, Any]) -> list[Any]:
-    """A value or an error, as plain data that is the same everywhere."""
-    kind, value = outcome
-    if isinstance(value, BaseExceptionGroup):
-        return [kind, "ExceptionGroup", sorted(error.args[0] for error in value.exceptions)]
-    if kind == "error":
-        return [kind, type(value).__name__, *(value.args if isinstance(value, Boom) else ())]
-    return [kind, plain(value)]
-
-
-def plain(value):
-    if isinstance(value, list):
-        return [plain(each) for each in value]
-    return value if isinstance(value, int | None) else type(value).__name__
 
 
 class Run:

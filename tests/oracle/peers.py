@@ -8,6 +8,8 @@ import os
 import sys
 import warnings
 
+from plain import Boom, plain, shown
+
 warnings.simplefilter("ignore")  # eventlet says that nobody should begin to use it
 
 PEER = sys.argv[1]
@@ -41,24 +43,6 @@ else:
 
         def wait(self):
             self._once.wait()
-
-
-class Boom(Exception):
-    pass
-
-
-def shown(outcome):
-    """A value or an error, as plain data that is the same everywhere."""
-    kind, value = outcome
-    if kind == "error":
-        return [kind, type(value).__name__, *(value.args if isinstance(value, Boom) else ())]
-    return [kind, plain(value)]
-
-
-def plain(value):
-    if isinstance(value, list):
-        return [plain(each) for each in value]
-    return value if isinstance(value, int | None) else type(value).__name__
 
 
 class Run:
