@@ -70,7 +70,8 @@ class Members(Calls):
 
         It counts in ``len`` and `join`, leaving the block waits for it, and `kill` kills it. Its
         error and its lifetime stay its own pool's. A task that is over, or in this pool already, is
-        not added.
+        not added. One that no pool runs yet may be added, too, but it keeps its slot, and the block
+        waits for it, until somebody has started it and it is over.
 
         Args:
           task: the task.
