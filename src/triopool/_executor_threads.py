@@ -7,6 +7,7 @@ import os
 import threading
 from collections import deque
 from concurrent.futures.thread import BrokenThreadPool
+from contextlib import suppress
 from operator import itemgetter
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
@@ -280,5 +281,5 @@ def _after_fork_in_child() -> None:
 
 # There is no public hook for the time before the interpreter waits for threads.
 cast("Any", threading)._register_atexit(_exit)
-# Windows has no fork.
-getattr(os, "register_at_fork", dict)(after_in_child=_after_fork_in_child)
+with suppress(AttributeError):  # Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork_in_child)
