@@ -942,3 +942,107 @@ async def test_an_error_is_not_lost_though_it_is_a_group_that_cannot_be_taken_ap
                 await (await pool.spawn(fail, 1))
         assert caught.value is error
         assert pool.free_count() == 1
+
+
+def leave(_: object) -> None:
+    raise SystemExit(3)
+
+
+async def test_what_a_link_raises_to_end_the_program_stops_no_other_link_and_hides_no_error() -> (
+    None
+):
+    linked: list[object] = []
+    with pytest.raises(BaseExceptionGroup) as raised:
+        async with Pool() as pool:
+            task = await pool.spawn(fail, 1)
+            task.link(leave)
+            task.link(linked.append)
+    assert sorted(map(repr, raised.value.exceptions)) == ["Oops(1)", "SystemExit(3)"]
+    assert linked == [task]
+
+
+@pytest.mark.parametrize("kind", [Pool, ThreadPool])
+async def test_sys_exit_in_a_link_leaves_bare(kind: Any) -> None:
+    gate = trio.Event()
+    with pytest.raises(SystemExit) as raised:
+        async with kind() as pool:
+            if kind is ThreadPool:
+                task = await pool.spawn(trio.from_thread.run, gate.wait)
+            else:
+                task = await pool.spawn(gate.wait)
+            task.link(leave)
+            gate.set()
+            await trio.sleep_forever()
+    assert raised.value.code == 3
+    assert task.successful()
+
+
+async def test_sys_exit_in_on_error_leaves_beside_no_other_error() -> None:
+    with pytest.raises(SystemExit):
+        async with Pool(on_error=leave) as pool:
+            await pool.spawn(fail, 1)
+
+
+async def test_a_link_of_a_task_that_is_over_raises_where_it_is_linked() -> None:
+    async with Pool() as pool:
+        task = await pool.spawn(trio.lowlevel.checkpoint)
+        await task
+        with pytest.raises(SystemExit):
+            task.link(leave)
+
+
+async def test_a_link_of_a_task_of_no_pool_raises_where_the_task_is_killed() -> None:
+    task = Task(fail)
+    task.link(leave)
+    with pytest.raises(SystemExit):
+        task.kill_nowait()
+    assert task.status is TaskStatus.KILLED
+
+
+async def test_map_raises_the_error_of_a_row_whose_link_takes_the_pool_down() -> None:
+    async def row(x: int) -> None:
+        task = triopool.current_task()
+        assert task is not None
+        task.link(leave)
+        raise Oops(x)
+
+    with pytest.raises(BaseExceptionGroup) as raised:
+        async with Pool() as pool:
+            await pool.map(row, [1])
+    assert sorted(map(repr, raised.value.exceptions)) == ["Oops(1)", "SystemExit(3)"]
+
+
+async def test_sys_exit_in_a_link_of_a_row_that_the_end_of_the_block_withdraws_hides_no_error() -> (
+    None
+):
+    begun, gate = threading.Event(), threading.Event()
+
+    def row(x: int) -> None:
+        if x == 400:
+            begun.set()
+            gate.wait()
+
+    with pytest.raises(BaseExceptionGroup) as raised:
+        async with ThreadPool(1) as pool:
+            results = pool.imap(row, range(1000))
+            await trio.to_thread.run_sync(begun.wait)
+            list(pool)[-1].link(leave)
+            gate.set()
+            raise Oops(2)
+    assert sorted(map(repr, raised.value.exceptions)) == ["Oops(2)", "SystemExit(3)"]
+    assert pool.limiter.borrowed_tokens == 0
+    del results
+
+
+async def test_a_call_is_over_whatever_its_group_of_errors_does_when_it_is_split() -> None:
+    class Odd(ExceptionGroup[Exception]):
+        def split(self, *_: Any) -> Any:
+            raise SystemExit(3)
+
+    async def odd() -> None:
+        raise Odd("odd", [Oops()])
+
+    with pytest.raises(SystemExit):
+        async with Pool() as pool:
+            task = await pool.spawn(odd)
+    assert task.ready()

@@ -2,6 +2,7 @@
 
 import contextvars
 import math
+from contextlib import asynccontextmanager
 
 import outcome
 import pytest
@@ -1302,3 +1303,69 @@ async def test_a_ring_of_applies_in_tasks_below_members_is_a_deadlock():
         await task.join()
         assert isinstance(task.exception, ExceptionGroup)
         assert task.exception.subgroup(PoolDeadlock) is not None
+
+
+@asynccontextmanager
+async def ends():
+    """Fail, and not hang, if this takes long; without a deadline, which no deadlock has."""
+
+    async def watch():
+        await trio.sleep(1000)
+        pytest.fail("it hangs")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def member_that_waits_twice(log, pool, second):
+    """Begin a wait for a slot in one task below a member, and a second wait in another."""
+
+    async def note(name, func, *args):
+        try:
+            await func(*args)
+            log[name] = "over"
+        except PoolDeadlock:
+            log[name] = "deadlock"
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(note, "first", pool.spawn, double, 1)
+        await trio.sleep(1)
+        nursery.start_soon(note, "second", *second)
+
+
+async def test_a_shrink_that_leaves_two_waits_of_a_member_in_vain_ends_both(autojump_clock):
+    log = {}
+    async with ends(), Pool(2) as pool:
+        await pool.spawn(trio.sleep, 10)
+        await pool.spawn(member_that_waits_twice, log, pool, (pool.spawn, double, 2))
+        await trio.sleep(5)
+        pool.size = 1
+    assert log == {"first": "deadlock", "second": "deadlock"}
+
+
+async def test_a_shrink_ends_the_wait_that_is_in_vain_and_no_newer_one(autojump_clock):
+    log = {}
+    async with ends(), Pool(3) as pool:
+        discarded = await pool.spawn(trio.sleep, 20)
+        pool.discard(discarded)
+        for _ in range(2):
+            await pool.spawn(trio.sleep, 10)
+        await pool.spawn(member_that_waits_twice, log, pool, (discarded.get,))
+        await trio.sleep(5)
+        pool.size = 1
+    assert log == {"first": "deadlock", "second": "over"}
+
+
+async def test_a_deadlock_is_seen_though_the_tasks_of_a_pool_are_false(autojump_clock):
+    class FalseTask(Task):
+        def __bool__(self):
+            return False
+
+    async def row(_):
+        await pool.spawn(double, 1)
+
+    async with ends(), Pool(1, FalseTask) as pool:
+        with pytest.raises(PoolDeadlock):
+            await (await pool.spawn(pool.map, row, [1]))

@@ -81,6 +81,7 @@ class Block:
     _line: Line  # calls and feeders that wait for a slot in workers
     _background: dict[Task[Any], None]  # calls that need no slot
     _series: dict[Series[Any], None]  # maps and iterators that are open
+    _fatal: list[BaseException]  # what links and the like have raised that takes the pool down
     _busy: int
     _engaged: int
     _joiners: dict[trio.lowlevel.Task, None]
@@ -97,6 +98,7 @@ class Block:
         self._line = Line()
         self._background = {}
         self._series = {}
+        self._fatal = []
         self._busy = self._engaged = 0
         self._joiners = {}
         self._leaver = None
@@ -195,8 +197,9 @@ class Block:
             self._sweep()
             del error
         try:
-            return compose(self._ledger, self._label, exc, aside, raised)
+            return compose(self._ledger, self._label, exc, aside, (*self._fatal, *raised))
         finally:
+            self._fatal.clear()
             del exc, aside, raised
 
     async def _wait_for_calls(self) -> BaseException | None:
@@ -218,6 +221,13 @@ class Block:
             series.stop("the block of the pool was left")
         for series in every_series:
             series.close("the block of the pool was left")
+
+    def _take_down(self, error: BaseException) -> None:
+        """End the block with an error that nobody collects, and that no worker is to raise."""
+        if self._ledger.closed:  # it is over
+            raise error
+        self._fatal.append(error)
+        self._nursery.cancel_scope.cancel(reason=f"a callback raised {shown(error)}")
 
     def _sweep(self) -> None:
         """Nothing runs any more: close everything, and let everyone go who waits for something."""

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
     from trio.lowlevel import RaiseCancelT
 
+    from triopool._block import Block
     from triopool._host import Host
     from triopool._ledger import Ledger
     from triopool._map import Map
-    from triopool._slots import Slots
     from triopool.task import Task
 
 T_co = TypeVar("T_co", covariant=True)
@@ -86,7 +86,7 @@ class Call(Generic[T_co]):
     _ledger: Ledger | None  # where its error is kept until somebody looks
     _host: Host | None  # whatever runs it, or waits for its slot
     _report: Callable[[Any], None]  # takes a failure that nobody waits for
-    _slots: Slots | None  # those of its pool
+    _block: Block | None  # its pool, until it is over
     _series: Map[Any] | None  # what it waits for, if it stands for a whole map
     _waiters: dict[trio.lowlevel.Task, bool] | None  # {who waits: whether it takes the error}
     # (callback, only for this)
@@ -113,7 +113,7 @@ class Call(Generic[T_co]):
         self._ledger = None
         self._host = None
         self._report = report_outside
-        self._slots = None
+        self._block = None
         self._series = None
         self._waiters = None
         self._links = None
@@ -138,16 +138,16 @@ class Call(Generic[T_co]):
         if self._func is not None:
             self._coro = prepare(self._func, self._args, self._kwargs)
 
-    def _queue(self, slots: Slots, host: Host) -> None:
+    def _queue(self, block: Block, host: Host) -> None:
         """UNSTARTED → WAITING."""
         self._status = WAITING
-        self._slots = slots
+        self._block = block
         self._host = host
 
     def _unqueue(self) -> None:
         """WAITING → UNSTARTED: whoever asked for it stopped waiting for a slot."""
         self._status = UNSTARTED
-        self._slots = self._host = None
+        self._block = self._host = None
         self._close_coro()
 
     def _launch(self, host: Host) -> None:
@@ -185,10 +185,12 @@ class Call(Generic[T_co]):
 
     @enable_ki_protection
     def _finish(self, status: TaskStatus) -> None:
+        """Tell everyone. Nothing that they do is raised here, if there is a pool to raise it."""
         if self._name is None:
             self._name = self.name
+        block = self._block
         self._status = status
-        self._func = self._host = self._slots = self._series = None
+        self._func = self._host = self._block = self._series = None
         self._args = ()
         self._kwargs = NO_KWARGS
         if self._coro is not None:
@@ -197,12 +199,12 @@ class Call(Generic[T_co]):
             while self._links:
                 callback, only = self._links.pop(0)
                 if only is None or only is status:
-                    self._call_link(callback)
+                    _tell(block, self._call_link, callback)
             if self._failure is not None and not self._observed:
                 # Not before the links have run: one may have cancelled a waiter.
                 awaited = self._waiters is not None and True in self._waiters.values()
                 if not awaited and isinstance(self._failure.error, Exception):
-                    self._report(self)
+                    _tell(block, self._report, self)
         finally:
             if self._waiters:
                 waiters, self._waiters = self._waiters, None
@@ -302,7 +304,7 @@ class Call(Generic[T_co]):
 
     def _ticket(self) -> AbstractContextManager[None]:
         """What to wait for it in."""
-        return NO_TICKET if self._slots is None else self._slots.ticket(self._in_vain)
+        return NO_TICKET if self._block is None else self._block._slots.ticket(self._in_vain)
 
     def _in_vain(self) -> bool:
         """Whether it cannot advance, unless its slot's holder does, or a slot comes free."""
@@ -352,6 +354,16 @@ class Call(Generic[T_co]):
             bearer._name = name_of(callback)
             bearer._report = self._report
             bearer._fail(error)
+
+
+def _tell(block: Block | None, tell: Callable[[Any], object], what: object) -> None:
+    """Call what may call the user's code. What cannot be collected of it takes the pool down."""
+    try:
+        tell(what)
+    except BaseException as error:
+        if block is None:
+            raise
+        block._take_down(error)
 
 
 async def _no_call() -> None:

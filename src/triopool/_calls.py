@@ -77,7 +77,7 @@ class Calls(Join):
         task._prepare(self._crew.prepare)
         task._report = self._report
         with trio.CancelScope() as scope:
-            task._queue(self._slots, ScopeHost(scope))
+            task._queue(self, ScopeHost(scope))
             try:
                 self._let_go(task)
                 await self._take_slot(task, blocking, timeout)
@@ -135,7 +135,7 @@ class Calls(Join):
         self._check()
         task: Task[Any] = self.task_class(func, *args, **kwargs)
         task._report = self._report
-        task._slots = self._slots
+        task._block = self
         if task._func is not None:
             task._coro = self._crew.prepare(task._func, task._args, task._kwargs)
         return task
@@ -254,7 +254,7 @@ class Calls(Join):
         worker.task = task
         self._line.enqueue(task, worker, context)
         self._engage(worker)
-        task._queue(self._slots, worker)
+        task._queue(self, worker)
 
     @enable_ki_protection
     def _run_in_background(self, func: Callable[..., Awaitable[T]], /, *args: Any) -> Task[T]:
@@ -262,7 +262,7 @@ class Calls(Join):
         own_run = self.task_class.run is not cast("Any", Task).run
         task: Task[T] = Task(func, *args) if own_run else self.task_class(func, *args)
         task._report = self._report
-        task._slots = self._slots
+        task._block = self
         worker = self._clerks.assign(SINGLE_CALL, task.name)
         worker.task = task
         self._background[task] = None

@@ -61,7 +61,8 @@ class SingleCall(Job):
     @enable_ki_protection
     def begin(self, worker: Worker, /) -> int:
         task = worker.task
-        if worker.hit or task is None:  # it was killed before its first line
+        assert task is not None
+        if worker.hit:  # it was killed before its first line
             return LEAVE
         worker.arg = task
         task._begun = True
@@ -87,8 +88,8 @@ class SingleCall(Job):
         task = worker.task
         assert task is not None
         block = worker.crew.block
+        cancelled, rest = sift(error)  # this asks the user's group, if it is one
         block._over(worker)
-        cancelled, rest = sift(error)
         try:
             if rest is None:
                 task._die()
@@ -103,15 +104,10 @@ class SingleCall(Job):
         return LEAVE
 
 
-class QueuedCall(SingleCall):
+class QueuedCall(Job):
     """A call that waits for its slot first. One that has waited longer may get it."""
 
     __slots__ = ()
-
-    @enable_ki_protection
-    def begin(self, worker: Worker, /) -> int:
-        worker.arg = worker
-        return GO
 
     @staticmethod
     @enable_ki_protection
@@ -145,8 +141,6 @@ class QueuedCall(SingleCall):
             return AGAIN
         worker.trio_task.context = value
         return RENEW
-
-    failed = Job.failed
 
 
 SINGLE_CALL = SingleCall()

@@ -104,7 +104,7 @@ class RemoteRows(Rows, abc.ABC):
             index, row = item
             task = self.series.make_task(row)
             call = RowCall(self, index, task)
-            task._queue(self.series.slots, call)
+            task._queue(self.series.block, call)
             with self.lock:
                 task = self.looked.setdefault(index, call).task
         return task

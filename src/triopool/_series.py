@@ -166,7 +166,7 @@ class Series(abc.ABC, Generic[T]):
         """Whether it cannot advance, unless one of the rows that run does, or a slot comes free."""
         feeder = self.feeder
         workers = self.rows.workers
-        if not all(worker.seat for worker in workers):
+        if any(worker.seat is None for worker in workers):
             return False  # one was discarded, and needs no slot
         if feeder.worker is None or self.exhausted or feeder.stalled is not None:
             return bool(workers)
@@ -245,7 +245,7 @@ class Series(abc.ABC, Generic[T]):
             args = ()
         task = self.task_class(self.func, *cast("tuple[Any, ...]", args))
         task._report = self.block._report
-        task._slots = self.slots
+        task._block = self.block
         return task
 
     def look_for_end(self) -> None:

@@ -202,9 +202,10 @@ class Slots:
         return held <= len({member.seat for member in stuck if member.seat_is_stuck(self, stuck)})
 
     def look_for_deadlock(self) -> None:
-        """A slot is gone, though nobody began to wait: end the newest wait if all wait in vain."""
+        """A slot is gone, though nobody began to wait: end the newest of the waits in vain."""
         if self.deadlocked():
-            next(reversed(self.tickets)).scope.cancel()
+            stuck = (ticket for ticket in reversed(self.tickets) if ticket.is_stuck())
+            next(stuck).scope.cancel()
 
 
 @attrs.define(eq=False)
@@ -236,6 +237,7 @@ class Ticket:
         del self.slots.tickets[self]
         swallowed = self.scope.__exit__(exc_type, exc, traceback)
         if self.scope.cancelled_caught:
+            self.slots.look_for_deadlock()  # its member may have others that wait
             raise deadlock() from None
         return swallowed
 

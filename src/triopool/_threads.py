@@ -6,7 +6,7 @@ import math
 from contextvars import copy_context
 from functools import partial
 from threading import RLock
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
@@ -138,21 +138,14 @@ class ThreadCrew(Crew):
                 with self.lock:
                     errand.idle.append(worker)
         for errand in errands:
-            self.guard(errand.review)
+            errand.review()
 
     def settle(self, errand: Errand, results: list[Item], failures: list[Fault]) -> None:
         """Let an errand take what became of its calls."""
         if results:
-            self.guard(errand.settle, results)
+            errand.settle(results)
         for index, error in failures:
-            self.guard(errand.settle_failure, index, error)
-
-    def guard(self, func: Callable[..., None], *args: Any) -> None:
-        """Call what may call back to the user; what cannot be collected takes the pool down."""
-        try:
-            func(*args)
-        except BaseException as error:
-            self.nursery.start_soon(_raise, error)
+            errand.settle_failure(index, error)
 
     # Growing and shrinking
 
@@ -180,11 +173,3 @@ class ThreadCrew(Crew):
         self.dismissed = True
         self.block._slots.queue.listeners.pop(self.look_around, None)
         self.trim()
-
-
-async def _raise(error: BaseException) -> NoReturn:
-    """Take the pool down with an error, as it would do that left a call in a Trio task."""
-    try:
-        raise error
-    finally:
-        del error

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
 
-    from triopool._slots import Slots
+    from triopool._block import Block
 
 
 W = TypeVar("W", bound="Task[Any] | Future[Any]")
@@ -113,15 +113,16 @@ class _Arrivals(Generic[W]):
                 raise RuntimeError(f"{each!r} cannot wait for itself: it would never end")
         while self.pending and len(self.done) < count:
             with ExitStack() as stack:
-                for slots in {task._slots: None for task in self.pending if isinstance(task, Task)}:
-                    if slots is not None:
-                        stack.enter_context(slots.ticket(partial(self._stuck, slots, count)))
+                for block in {task._block: None for task in self.pending if isinstance(task, Task)}:
+                    if block is not None:
+                        ticket = block._slots.ticket(partial(self._stuck, block, count))
+                        stack.enter_context(ticket)
                 await self._lot.park()
 
-    def _stuck(self, slots: Slots, count: int) -> bool:
-        """Whether fewer than ``count`` get done, unless holders of these slots do something."""
+    def _stuck(self, block: Block, count: int) -> bool:
+        """Whether fewer than ``count`` get done, unless holders of a pool's slots do something."""
         stuck = sum(
-            isinstance(each, Task) and each._slots is slots and each._in_vain()
+            isinstance(each, Task) and each._block is block and each._in_vain()
             for each in self.pending
         )
         return len(self.done) + len(self.pending) - stuck < count
