@@ -3,6 +3,7 @@
 import functools
 import gc
 import math
+import pickle
 
 import attrs
 import pytest
@@ -16,8 +17,12 @@ from triopool import (
     GreenThread,
     Group,
     Pool,
+    PoolDeadlock,
+    PoolFull,
     Task,
+    TaskKilled,
     TaskStatus,
+    ThreadPool,
     as_completed,
     wait,
 )
@@ -721,3 +726,20 @@ def test_a_class_of_tasks_that_are_equal_to_others_is_refused():
         @attrs.define
         class Data(Task[None]):
             row: int = 0
+
+
+def test_a_group_of_a_number_is_told_of_the_pool_that_has_one():
+    with pytest.raises(TypeError, match=r"a Group takes tasks, and has no size; Pool\(5\) has one"):
+        Group(5)
+
+
+async def test_a_pile_over_threads_is_told_where_results_of_threads_come_from():
+    async with ThreadPool(1) as pool:
+        with pytest.raises(TypeError, match=r"a pool of async functions, not <ThreadPool .* imap"):
+            GreenPile(pool)
+
+
+@pytest.mark.parametrize("error", [PoolFull, TaskKilled, PoolDeadlock])
+def test_a_traceback_names_an_error_as_it_is_imported(error):
+    assert f"{error.__module__}.{error.__qualname__}" == f"triopool.{error.__name__}"
+    assert pickle.loads(pickle.dumps(error("x"))).args == ("x",)

@@ -160,7 +160,9 @@ class Calls(Join):
         task._die()
 
     def _full(self) -> PoolFull:
-        return PoolFull(f"{self!r} has no free slot")
+        return PoolFull(
+            f"{self!r} has no free slot; spawn() waits for one, and apply_async() gets in line"
+        )
 
     def _take_slot_nowait(self, seat: object) -> bool:
         """Take a slot, if there is one that nobody waits for or has asked for."""

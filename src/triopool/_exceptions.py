@@ -12,6 +12,8 @@ class PoolFull(trio.WouldBlock):
     ``timeout``. It is a `trio.WouldBlock`, as other ``_nowait`` methods in Trio raise.
     """
 
+    __module__ = "triopool"  # which is where it is imported from
+
 
 class TaskKilled(Exception):
     """The call was killed, so it has no result.
@@ -22,6 +24,8 @@ class TaskKilled(Exception):
     Differs from gevent: there ``GreenletExit`` is returned as the greenlet's value. Here a killed
     call has no value.
     """
+
+    __module__ = "triopool"
 
 
 class PoolDeadlock(RuntimeError):
@@ -35,3 +39,5 @@ class PoolDeadlock(RuntimeError):
 
     Differs from gevent: there the program hangs (gevent issue 368).
     """
+
+    __module__ = "triopool"

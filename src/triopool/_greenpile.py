@@ -86,10 +86,16 @@ class GreenPile(Generic[T]):
     _spawners: set[trio.lowlevel.Task] = attrs.field(init=False, factory=set["trio.lowlevel.Task"])
 
     def __attrs_post_init__(self) -> None:
+        from triopool._base import BasePool
         from triopool.greenpool import GreenPool
         from triopool.pool import Group
 
         given = self._size_or_pool
+        if isinstance(given, BasePool) and not isinstance(given, Group):
+            raise TypeError(
+                f"a GreenPile takes a size, or a pool of async functions, not {given!r}, whose "
+                "imap() yields results"
+            )
         self._owns_pool = not isinstance(given, Group)
         self.pool = GreenPool(cast("float", given)) if self._owns_pool else given
         self._maker = current_trio_task() if trio.lowlevel.in_trio_task() else None

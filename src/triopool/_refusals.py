@@ -18,7 +18,10 @@ def check_in_trio(what: str, instead: str | None = None) -> None:
 
 def elsewhere(what: str, how: str) -> RuntimeError:
     """The error for whoever does something in another thread, or another run, than its own."""
-    return RuntimeError(f"{what} in a thread other than Trio's: write trio.from_thread.{how} there")
+    return RuntimeError(
+        f"{what} in a thread other than Trio's: write trio.from_thread.{how} there, with "
+        "trio_token= if Trio has not started that thread"
+    )
 
 
 def in_child(kind: str) -> RuntimeError:

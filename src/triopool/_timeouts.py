@@ -11,8 +11,8 @@ def check_timeout(timeout: object) -> None:
         return
     if isinstance(timeout, bool):
         raise TypeError(
-            f"timeout is a number of seconds, not {timeout}; no `block` precedes it, as does in "
-            "gevent's get()"
+            f"timeout is a number of seconds, not {timeout}; unlike gevent's get(), this has no "
+            "`block` before it: ready() tells at once"
         )
     if not isinstance(timeout, Real):
         raise TypeError(f"timeout is a number of seconds, or None for no limit, not {timeout!r}")

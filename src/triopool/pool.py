@@ -33,7 +33,7 @@ class Group(AsyncCalls):
     ``timeout`` is a number of seconds, 0 or more; any other value is a TypeError or a ValueError.
 
     Args:
-      tasks: tasks of other pools to `add`.
+      tasks: tasks of other pools to `add`. One that nobody starts is waited for all the same.
       on_error: what happens to a failure that nobody waits for at that moment: ``"collect"`` keeps
         it for whoever asks, ``"cancel"`` cancels all other calls and ends the block, ``"log"``
         writes it into the log (logger ``triopool``) and forgets it, and a sync function is called
@@ -54,6 +54,9 @@ class Group(AsyncCalls):
         task_class: type[Task[Any]] = Task,
         reuse_tasks: bool = True,
     ) -> None:
+        given: object = tasks
+        if isinstance(given, int):
+            raise TypeError(f"a Group takes tasks, and has no size; Pool({given!r}) has one")
         self._initial = list(tasks)
         for task in self._initial:
             if not isinstance(task, Task):
