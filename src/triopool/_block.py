@@ -339,13 +339,16 @@ class Block:
             worker.counted = False
             self._less_busy()
 
-    def _over(self, worker: Worker) -> None:
+    # The end of a job has two parts. What it held is given back before anybody is told, who may ask
+    # for it; and the block does not hear of it before, for it could be left then.
+
+    def _end(self, worker: Worker) -> None:
         """The worker's job is over. What comes of that is still to be told."""
         self._vacate(worker)
         worker.job = worker.task = worker.arg = None
 
     def _told(self, worker: Worker) -> None:
-        """It is told, so the block need not wait for it any more."""
+        """That is done, so the block need not wait for it any more."""
         if worker.engaged:
             worker.engaged = False
             self._disengage()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import trio
 from trio.lowlevel import (
@@ -79,7 +79,7 @@ class Calls(Join):
         with trio.CancelScope() as scope:
             task._queue(self, ScopeHost(scope))
             try:
-                self._let_go(task)
+                self._let_go(task)  # it may have been added, and had a slot as such
                 await self._take_slot(task, blocking, timeout)
             except BaseException:
                 if not task.ready():
@@ -197,10 +197,8 @@ class Calls(Join):
             await self._line.after_all()
         else:
             await cancel_shielded_checkpoint()
-        try:
-            self._slots.limiter.acquire_on_behalf_of_nowait(seat)
-        except trio.WouldBlock:
-            raise self._full() from None
+        if not self._slots.take_nowait(seat):
+            raise self._full()
 
     async def _wait_for_slot(self, seat: object) -> None:
         """Wait in line for a slot, where there was none a moment ago."""
@@ -261,8 +259,8 @@ class Calls(Join):
     @enable_ki_protection
     def _run_in_background(self, func: Callable[..., Awaitable[T]], /, *args: Any) -> Task[T]:
         """Run something that needs no slot, and is no call of the user's."""
-        own_run = self.task_class.run is not cast("Any", Task).run
-        task: Task[T] = Task(func, *args) if own_run else self.task_class(func, *args)
+        task_class: type[Task[Any]] = Task if self.task_class._has_own_run() else self.task_class
+        task: Task[T] = task_class(func, *args)
         task._report = self._report
         task._block = self
         worker = self._clerks.assign(SINGLE_CALL, task.name)

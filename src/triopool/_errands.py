@@ -147,7 +147,7 @@ class LoneErrand:
 
 def call_of(task: Task[Any]) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
     """What the thread calls for a task, its function or the `run` of its class, and with what."""
-    if type(task).run is cast("Any", Task).run:
+    if not task._has_own_run():
         assert task._func is not None
         return task._func, task._args, task._kwargs
     return cast("Any", task.run), (), {}

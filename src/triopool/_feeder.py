@@ -204,12 +204,10 @@ class Feeder(Job):
                 loan.user = self.worker
                 self.seat = loan
                 return
-            try:
-                self.block._slots.limiter.acquire_on_behalf_of_nowait(seat)
-            except trio.WouldBlock:
-                await self._wait_for_seat(seat, loan)
-            else:
+            if self.block._slots.take_nowait(seat):
                 self.seat = seat
+            else:
+                await self._wait_for_seat(seat, loan)
 
     def _will_wait(self) -> bool:
         """Whether there is no slot for the next row yet."""
@@ -226,7 +224,7 @@ class Feeder(Job):
         inputs = self.inputs
         return inputs.is_at_end() if inputs.direct else not self.series.rows.workers
 
-    def look_for_end(self) -> None:
+    def worker_left(self) -> None:
         """A worker goes that could have found the end of the input, while this waits for a slot."""
         inputs = self.inputs
         if self.queued and inputs.direct and not self.series.exhausted and inputs.is_at_end():

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from triopool._worker import Worker
 
 # What a worker does next: end the job, await what it starts, or begin it anew: at once, when the
-# loop has passed, or when a new context is in force.
+# loop has passed, or when a new context is in force. These are numbers, with LEAVE the false one,
+# and no enum, since this is asked once or twice for each call.
 LEAVE, GO, AGAIN, BREATHE, RENEW = range(5)
 
 
@@ -73,9 +74,9 @@ class SingleCall(Job):
         task = worker.task
         assert task is not None
         block = worker.crew.block
-        block._over(worker)
+        block._end(worker)
         try:
-            if worker.trio_task not in worker.unscoped and worker.trio_task.child_nurseries:
+            if worker.trio_task not in worker.in_scope and worker.trio_task.child_nurseries:
                 task._fail(nursery_left_open(task.name))
             else:
                 task._succeed(value)
@@ -89,7 +90,7 @@ class SingleCall(Job):
         assert task is not None
         block = worker.crew.block
         cancelled, rest = sift(error)  # this asks the user's group, if it is one
-        block._over(worker)
+        block._end(worker)
         try:
             if rest is None:
                 task._die()
@@ -126,7 +127,7 @@ class QueuedCall(Job):
             worker.seat = seat
             block._members[worker] = None
             return context
-        # Calls run elsewhere. This task may still be in that context when the call is to be.
+        # Calls run elsewhere. A context is entered once at a time, and this task is still in it.
         task, worker.task = worker.task, None
         assert task is not None
         block._begin(task, seat, context.copy())

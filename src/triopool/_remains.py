@@ -89,6 +89,7 @@ def wake_closer(nurseries: list[trio.Nursery]) -> None:
         task = tasks.pop()
         for nursery in task.child_nurseries:
             tasks += nursery.child_tasks
+        # Whoever waits for a nursery is in one of its methods, which Python names `self` in.
         for frame, _ in task.iter_await_frames():
             if any(frame.f_locals.get("self") is nursery for nursery in nurseries):
                 trio.lowlevel.reschedule(task)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
@@ -113,7 +113,7 @@ class TaskRows(Rows, Job):
         self.slots = self.series.slots
         self.content = content_of(self.series.context)
         self.start = row_function(self.series.func, self.series.inputs.starred)
-        if self.series.task_class.run is not cast("Any", Task).run:
+        if self.series.task_class._has_own_run():
             self.start = _run_own_task
         self.goes_on = self.series.inputs.direct and self.crew.reuse
 
@@ -147,7 +147,7 @@ class TaskRows(Rows, Job):
         del self.workers[worker]
         if worker.arg is not END:  # it ended in the middle of it
             self.series.killed = True
-        self.series.feeder.look_for_end()
+        self.series.feeder.worker_left()
         self.series.look_for_end()
 
     def handle(self, worker: Worker) -> Task[Any] | None:
@@ -187,11 +187,12 @@ class TaskRows(Rows, Job):
             return LEAVE
         pace = self.crew.pace
         breathless = pace.last is worker and not pace.spend()
-        if breathless or not index % BUDGET:
+        if breathless or not index % BUDGET:  # now and then, for it takes its time
             if self.slots.look_around(series.feeder.queued):
                 return LEAVE
             if breathless:
-                # Calls that never checkpoint need no company; if others come, the feeder sees it.
+                # One worker is as quick as many with calls that never checkpoint. If these begin
+                # to, the feeder starts more.
                 return LEAVE if len(self.workers) > 1 else BREATHE
         task = worker.trio_task
         if touched(task.context, series.context, self.content):
@@ -210,7 +211,7 @@ class TaskRows(Rows, Job):
 
     @enable_ki_protection
     def returned(self, worker: Worker, value: Any, /) -> int:
-        if worker.task is None and worker.trio_task in worker.unscoped:
+        if worker.task is None and worker.trio_task in worker.in_scope:
             worker.arg = END
             self.series.put(worker.index, value)
             return self._step(worker)

@@ -83,16 +83,19 @@ class Slots:
 
     # Taking and giving back
 
-    @enable_ki_protection
-    async def take(self, seat: object) -> None:
-        """Take a slot on behalf of ``seat``, waiting in line if need be; if not, no checkpoint."""
+    def take_nowait(self, seat: object) -> bool:
+        """Take a slot on behalf of ``seat``, if there is one."""
         try:
             self.limiter.acquire_on_behalf_of_nowait(seat)
         except trio.WouldBlock:
-            pass
-        else:
-            return
-        await self.wait(seat, enclosing_workers())
+            return False
+        return True
+
+    @enable_ki_protection
+    async def take(self, seat: object) -> None:
+        """Take a slot on behalf of ``seat``, waiting in line if need be; if not, no checkpoint."""
+        if not self.take_nowait(seat):
+            await self.wait(seat, enclosing_workers())
 
     @enable_ki_protection
     async def wait(self, seat: object, workers: list[Worker]) -> None:

@@ -65,7 +65,7 @@ class ThreadRows(RemoteRows):
         self.lock = self.crew.lock
         self.context = series.context
         self.func = None
-        if series.task_class.run is cast("Any", Task).run:
+        if not series.task_class._has_own_run():
             self.func = series.func
         self.starred = series.inputs.starred
         self.pulls = series.inputs.direct

@@ -50,7 +50,7 @@ class Worker:
     job: Job | None
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     trio_task: trio.lowlevel.Task = _NONE_YET
-    unscoped: Container[object] = ()  # Trio tasks that no call has left a scope open in
+    in_scope: Container[object] = ()  # Trio tasks in which no scope is open within `scope`
     hit: bool = False  # its scope is cancelled
     engaged: bool = False  # the block waits for its job
     counted: bool = False  # `join` waits for its call
@@ -61,7 +61,7 @@ class Worker:
     lent: Loan | None = None  # what rows of its own maps may use of its slot
     inner: tuple[Task[Any], ...] = ()  # calls that its call runs in place
     series: Series[Any] | None = None  # what it runs a row of
-    arg: Any = None  # what the job starts with: a row, the task, or itself
+    arg: Any = None  # what the job starts with: a row (END between two), the task, or itself
     feeder: Feeder | None = None  # what it pulls rows for
     index: int = 0
 
@@ -73,7 +73,7 @@ class Worker:
         error: BaseException | None = None
         try:
             with self.scope:
-                self.unscoped = tasks_directly_in(self.trio_task, self.scope)
+                self.in_scope = tasks_directly_in(self.trio_task, self.scope)
                 try:
                     await self._work()
                     if not self.is_tidy() and self.trio_task.child_nurseries:
@@ -115,7 +115,7 @@ class Worker:
                     # The new context is in force from the next step of the Trio task on.
                     await cancel_shielded_checkpoint()
                 job = self.job
-                assert job is not None  # but another it may be
+                assert job is not None  # a queued call has become a call
                 step = job.begin(self)
             del job  # it may hold on to much
             if not self._rest():
@@ -129,7 +129,7 @@ class Worker:
             self._done()
         crew = self.crew
         task = self.trio_task
-        if self.hit or len(crew.idle) >= crew.most_idle or task not in self.unscoped:
+        if self.hit or len(crew.idle) >= crew.most_idle or task not in self.in_scope:
             return False
         task.name = crew.idle_name
         task.context = crew.context  # that of the last call may hold on to much
@@ -161,7 +161,7 @@ class Worker:
         task = self.task
         if self.job is not None:
             self.job.leave(self)
-        self.crew.block._over(self)
+        self.crew.block._end(self)
         try:
             if task is not None and not task.ready():
                 task._die()
@@ -178,7 +178,7 @@ class Worker:
 
     def is_tidy(self) -> bool:
         """Whether no call has left a cancel scope open in its Trio task."""
-        return self.trio_task in self.unscoped
+        return self.trio_task in self.in_scope
 
     @disable_ki_protection
     async def invoke(self, task: Task[Any]) -> Any:

@@ -68,7 +68,7 @@ class Task(Call[T_co]):
     def __init__(
         self, func: Callable[..., Any] | None = None, /, *args: Any, **kwargs: Any
     ) -> None:
-        if func is None and type(self).run is cast("Any", Task).run:
+        if func is None and not self._has_own_run():
             raise TypeError("a Task needs an async function, or a subclass that overrides run()")
         self._set_up(func, args, kwargs)
 
@@ -79,6 +79,10 @@ class Task(Call[T_co]):
                 f"{cls.__name__} may not compare tasks by value: two calls are never one and the "
                 "same to a pool; leave out __eq__ and __hash__ (with attrs, eq=False)"
             )
+
+    @classmethod
+    def _has_own_run(cls) -> bool:
+        return cls.run is not cast("Any", Task).run
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.status.name} at {id(self):#x}>"
