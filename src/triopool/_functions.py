@@ -178,7 +178,6 @@ def _checked(func: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     return call
 
 
-@disable_ki_protection
 async def call_back(callback: Callable[..., Any], result: object) -> None:
     """Call a callback, which may be sync or async."""
     answer = callback(result)

@@ -168,7 +168,7 @@ class Series(abc.ABC, Generic[T]):
         workers = self.rows.workers
         if any(worker.seat is None for worker in workers):
             return False  # one was discarded, and needs no slot
-        if feeder.worker is None or self.exhausted or feeder.stalled is not None:
+        if self.exhausted or feeder.stalled is not None:
             return bool(workers)
         return feeder.input_waits > 0 or (feeder.queued and not (feeder.loan and feeder.loan.free))
 

@@ -223,10 +223,9 @@ class ThreadRows(RemoteRows):
         self._dispatch(waits=False)
 
     def pull(self) -> Any:
-        if self.pulls:
-            self._pull_among_threads()
-        else:
-            super().pull()
+        if not self.pulls:
+            return super().pull()
+        self._pull_among_threads()
         return END
 
     @enable_ki_protection

@@ -88,7 +88,6 @@ class _Arrivals(Generic[W]):
         except trio.RunFinishedError:
             pass
 
-    @enable_ki_protection
     def _open_inbox(self) -> None:
         while self._inbox:
             self._arrive(self._inbox.popleft())
