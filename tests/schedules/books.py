@@ -2,6 +2,8 @@
 
 import attrs
 
+from schedules.looking import counted
+
 
 class Broken(Exception):
     """What a call of a scenario fails with, or a strike."""
@@ -42,7 +44,7 @@ class Books:
     kills: bool = False  # what a scenario does kills calls, too
     slotless: bool = False  # calls may run without a slot of a limiter that is known
     logs: bool = False  # errors go to the log
-    limiters: list = attrs.field(factory=list)
+    pools: list = attrs.field(factory=list)
     calls: dict = attrs.field(factory=dict)  # {(actor, number): what became of it, "runs" at first}
     tasks: list = attrs.field(factory=list)  # (task, (actor, number))
     found: list = attrs.field(factory=list)  # the same, of those that a call was inside of
@@ -76,7 +78,7 @@ class Books:
 
     def check_slots(self):
         """No call runs without a slot."""
-        slots = sum(limiter.borrowed_tokens for limiter in self.limiters)
+        slots = sum(pool.limiter.borrowed_tokens for pool in self.pools)
         if not self.slotless and len(running := self.running()) > slots:
             self.complaints.append(f"{len(running)} calls on {slots} slots")
 
@@ -86,7 +88,7 @@ class Books:
         self.found.clear()
         self.linked.clear()
         self.kept.clear()
-        self.limiters.clear()
+        self.pools.clear()
         self.errors.clear()
         self.seen.clear()
         self.calls.clear()
@@ -100,10 +102,12 @@ class Books:
         ``ends`` are the errors that came out, and ``logged`` the others.
         """
         yield from self.complaints
-        for limiter in self.limiters:
-            books = limiter.statistics()
+        for pool in self.pools:
+            books = pool.limiter.statistics()
             if (books.borrowed_tokens, books.tasks_waiting) != (0, 0):
                 yield f"slots are lost: {books}"
+            if left := counted(pool):
+                yield f"{pool!r} is over, but still counts {left}"
         for actor, number in self.running():
             yield f"call {actor.name}{number} runs for ever"
         yield from self.balance_tasks(deeds)

@@ -3,6 +3,7 @@
 import gc
 import os
 import random
+import sys
 from collections import Counter
 from itertools import cycle, islice
 
@@ -10,10 +11,21 @@ import attrs
 import pytest
 
 from schedules.looking import is_interruptible
-from schedules.run import Run, Strike
+from schedules.run import Run, Setting
+from schedules.scenarios import SETTINGS
+from schedules.strikes import Strike
 
 SCALE = float(os.environ.get("TRIOPOOL_SCHEDULES", "1"))
 REPLAY = os.environ.get("TRIOPOOL_REPLAY")
+
+
+@attrs.frozen
+class Point:
+    """Something that can strike, in a setting where it does."""
+
+    setting: Setting
+    strike: Strike
+    line: tuple | None  # (code, number) of the one that it strikes
 
 
 @attrs.define(eq=False)
@@ -34,14 +46,14 @@ class Explorer:
         So many ``runs`` with a strike are tried by default, and in each setting, or in so many
         ``kinds`` of them, so many ``seeds`` without.
         """
+        tracing = any(moment == "line" for _, moment in strikes)
         if REPLAY:
-            self.replay(scenarios, settings)
+            self.replay(scenarios, settings, tracing)
             return
         self.totals["scenarios"] += 1
         failed = []
         points = []
         chance = random.Random(self.nodeid)
-        tracing = any(moment == "line" for _, moment in strikes)
         settings = chance.sample(settings, min(len(settings), max(1, int(kinds * SCALE))))
         for setting in settings:
             for seed in range(max(1, int(seeds * SCALE))):
@@ -49,15 +61,16 @@ class Explorer:
                 failed += self.play(calm, "schedules")
             points += self.points(calm, strikes)
         chance.shuffle(points)
-        if tracing:
-            points = self.new_lines_first(points)
-        for setting, strike, line in islice(cycle(points), int(runs * SCALE)):
-            self.known_lines.add(line)
-            more = [other[1] for other in points if other[0] is setting and together > 1]
-            strikes = strike, *chance.sample(more, min(together - 1, len(more)))
+        points = self.new_lines_first(points)
+        for point in islice(cycle(points), int(runs * SCALE)):
+            self.known_lines.add(point.line)
+            struck = [point.strike]
+            if together > 1:
+                more = [each.strike for each in points if each.setting is point.setting]
+                struck += chance.sample(more, min(together - 1, len(more)))
             # Another order each time
-            run = Run(scenarios, setting, chance.randrange(10_000), strikes, tracing)
-            failed += self.play(run, " and ".join(f"{s.deed} at a {s.moment}" for s in strikes))
+            run = Run(scenarios, point.setting, chance.randrange(10_000), tuple(struck), tracing)
+            failed += self.play(run, " and ".join(f"{s.deed} at a {s.moment}" for s in struck))
             if len(failed) >= 3:
                 break
         if failed:
@@ -66,44 +79,59 @@ class Explorer:
     @staticmethod
     def points(calm, strikes):
         """All moments of a run at which something can strike."""
+        lines = enumerate(calm.lines, 1)
         moments = {
-            "step": range(calm.steps),
-            "probe": range(calm.probes),
-            "line": [at for at, line in enumerate(calm.lines) if is_interruptible(*line)],
+            "step": [(at, None) for at in range(1, calm.steps + 1)],
+            "probe": [(at, None) for at in range(1, calm.probes + 1)],
+            "line": [(at, line) for at, line in lines if is_interruptible(*line)],
         }
         return [
-            (calm.setting, Strike(deed, moment, at + 1), calm.lines[at] if calm.lines else None)
+            Point(calm.setting, Strike(deed, moment, at), line)
             for deed, moment in strikes
-            for at in moments[moment]
+            for at, line in moments[moment]
         ]
 
     def new_lines_first(self, points):
         """Those at lines that nothing has struck yet go first."""
-        new = {line: point for *point, line in points if line not in self.known_lines}
-        first = [(*point, line) for line, point in new.items()]
-        return first + points
+        known = {None, *self.known_lines}
+        new = {point.line: point for point in points if point.line not in known}
+        return [*new.values(), *points]
 
     def play(self, run, what):
         wrong = run.play()
         self.totals[what] += 1
         if not wrong:
             return []
-        env = f"TRIOPOOL_REPLAY='{run}' python -m pytest '{self.nodeid}'"
-        return ["\n".join([f"{run}:", *wrong, f"To see it again: {env}"])]
+        python = ".".join(map(str, sys.version_info[:2]))
+        again = f"TRIOPOOL_REPLAY='{run}' nox -s tests-{python} -- '{self.nodeid}'"
+        return ["\n".join([f"{run}:", *wrong, f"To see it again: {again}"])]
 
-    def replay(self, scenarios, settings):
-        name, seed, *strikes = REPLAY.split()
-        for setting in settings:
-            if setting.name == name:
-                run = Run(
-                    scenarios,
-                    setting,
-                    int(seed.removeprefix("seed=")),
-                    tuple(map(Strike.parse, strikes)),
-                    tracing=any("@line" in text for text in strikes),
-                )
-                if failed := self.play(run, "replays"):
-                    pytest.fail(failed[0], pytrace=False)
+    def replay(self, scenarios, settings, tracing):
+        """Play once more what has failed; it is no success if there is nothing to play."""
+        name, seed, strikes = self.parse(REPLAY)
+        known = {each.name: each for each in settings}
+        if name not in known:
+            if name not in SETTINGS:
+                pytest.fail(f"TRIOPOOL_REPLAY: there is no pool {name!r}", pytrace=False)
+            pytest.skip("TRIOPOOL_REPLAY is about another pool: nothing was played")
+        run = Run(scenarios, known[name], seed, strikes, tracing)
+        failed = self.play(run, "replays")
+        if not failed and strikes and not run.done:
+            failed = [
+                f"TRIOPOOL_REPLAY: nothing struck; {name} had {run.steps} steps, {run.probes} "
+                f"probes and {len(run.lines)} lines here"
+            ]
+        if failed:
+            pytest.fail(failed[0], pytrace=False)
+
+    @staticmethod
+    def parse(text):
+        try:
+            name, seed, *strikes = text.split()
+            return name, int(seed.removeprefix("seed=")), tuple(map(Strike.parse, strikes))
+        except ValueError as error:
+            example = "'Pool-2 seed=3 pool@step17'"
+            pytest.fail(f"TRIOPOOL_REPLAY is to be like {example}: {error}", pytrace=False)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
+from triopool import Group
 from triopool._inside import WORKERS
 
 # The end of a block shows as this line once more; no signal is handled between it and `__exit__`.
@@ -72,6 +73,32 @@ def classes(_):
     modules = [module for name, module in sys.modules.items() if name.startswith("triopool")]
     found = [each for module in modules for each in vars(module).values() if isinstance(each, type)]
     return {each for each in found if each.__module__.startswith("triopool")}
+
+
+def counted(pool):
+    """What a pool counts as not over: nothing, while it is idle. A toy counts nothing."""
+    if not isinstance(pool, Group):
+        return {}
+    slots, line = pool._slots, pool._line
+    counts = {
+        "calls": len(pool),
+        "members": len(pool._members),
+        "calls in the background": len(pool._background),
+        "added calls": len(pool._added),
+        "iterators": len(pool._series),
+        "waits for a slot": slots.waiting,
+        "waits for the limiter's slots": slots.queue.waiting,
+        "waits that may be in vain": len(slots.tickets),
+        "waits that end with the pool": len(slots._scopes),
+        "calls in the line": len(line.calls),
+        "who has asked": len(line.asked),
+        "wanted slots": len(line),
+        "who joins": len(pool._joiners),
+        "busy workers": pool._busy,
+        "engaged workers": pool._engaged,
+        "errors that take it down": len(pool._fatal),
+    }
+    return {name: count for name, count in counts.items() if count}
 
 
 def tree(task):

@@ -1,9 +1,6 @@
 """One run of a scenario, in one setting and order, with a strike at one moment or none."""
 
-import contextlib
 import os
-import re
-import signal
 import sys
 import traceback
 import warnings
@@ -16,36 +13,13 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import triopool
 from schedules.actor import Actor
 from schedules.books import Books, leaves
-from schedules.looking import described, end, leftovers, listening, tree
+from schedules.looking import counted, described, end, leftovers, listening, tree
 from schedules.order import seeded
+from schedules.strikes import Strike
 
 FAR = 10_000  # seconds of the mock clock; a scenario lasts some tens
 MANY = 20_000  # steps; a scenario has some hundreds
 HERE = str(Path(triopool.__file__).parent) + os.sep
-
-
-# What strikes, and when
-
-
-@attrs.frozen
-class Strike:
-    """A deed at a moment.
-
-    Moments: before a ``step`` of any Trio task, in a ``probe``, which is where the user's code is
-    run (calls, inputs, links and callbacks), or at a ``line`` of the package.
-    """
-
-    deed: str
-    moment: str
-    at: int
-
-    def __str__(self):
-        return f"{self.deed}@{self.moment}{self.at}"
-
-    @classmethod
-    def parse(cls, text):
-        deed, moment, at = re.fullmatch(r"(\w+)@([a-z]+)(\d+)", text).groups()
-        return cls(deed, moment, int(at))
 
 
 async def use(actor):
@@ -53,6 +27,9 @@ async def use(actor):
     pool = actor.pool
     await pool.join()
     actor.want((len(pool), pool.limiter.borrowed_tokens), (0, 0))
+    counts = counted(pool)
+    counts.pop("iterators", None)  # which may be open still
+    actor.want(counts, {})
     if not actor.books.slotless:
         actor.want(actor.books.running(), [])
     x, *xs = actor.new(4)
@@ -102,7 +79,6 @@ class Run(trio.abc.Instrument):
     probes: int = 0
     lines: list = attrs.field(factory=list)
     done: list[Strike] = attrs.field(factory=list)  # of the strikes
-    busy: bool = False  # in an instrument
     pool: object = None
     books: Books = attrs.field(factory=Books)
     actors: list[Actor] = attrs.field(factory=list)
@@ -140,11 +116,7 @@ class Run(trio.abc.Instrument):
         for strike in self.strikes:
             if (strike.moment, strike.at) == (moment, at) and strike not in self.done:
                 self.done.append(strike)
-                deed = getattr(self, f"do_{strike.deed}")
-                if trio.lowlevel.in_trio_run() or strike.deed == "raise":
-                    deed(who, at)
-                else:  # in a call of a thread
-                    trio.from_thread.run_sync(deed, who, at)
+                strike.strike(self, who)
 
     def tracer(self):
         """A trace function that notes each line of the package. It is called very often."""
@@ -163,46 +135,7 @@ class Run(trio.abc.Instrument):
 
         return anywhere
 
-    # The deeds
-
-    def do_caller(self, who, at):
-        actor = who if isinstance(who, Actor) else self.actors[at % len(self.actors)]
-        actor.hit = True
-        actor.scope.cancel(reason="the strike")
-
-    def do_pool(self, *_):
-        self.hit_all()
-        with contextlib.suppress(RuntimeError):  # it was not entered yet
-            self.pool.cancel_scope.cancel(reason="the strike")
-
-    def do_kill(self, _, at):
-        """Kill one of the calls: which one depends on the moment."""
-        known = [task for task, _ in [*self.books.tasks, *self.books.found]]
-        tasks = list(dict.fromkeys([*self.pool, *known]))
-        tasks = [task for task in tasks if not task.ready() and task.status.name != "UNSTARTED"]
-        if tasks:
-            victim = tasks[at % len(tasks)]
-            owner = self.books.owner(victim)
-            if owner is None:
-                self.hit_actors()
-            else:
-                owner.hit = True
-            victim.kill_nowait(reason="the strike")
-
-    def do_killall(self, *_):
-        with contextlib.suppress(RuntimeError, trio.ClosedResourceError):
-            self.pool.kill_nowait(reason="the strike")
-        self.hit_actors()
-
-    def do_interrupt(self, *_):
-        self.hit_all()
-        if self.tracing:
-            sys.settrace(None)
-        signal.raise_signal(signal.SIGINT)
-
-    def do_raise(self, actor, _):
-        actor.hit = True
-        raise self.books.error("the strike", actor)
+    # Whom it hits
 
     def hit_all(self):
         self.books.down = True
@@ -253,14 +186,12 @@ class Run(trio.abc.Instrument):
         self.main_task = trio.lowlevel.current_task()
         self.actors += [Actor(name, self) for name, _ in zip("abc", self.scenarios, strict=False)]
         self.pool = self.setting.make()
-        self.books.limiters.append(self.pool.limiter)
+        self.books.pools.append(self.pool)
         if self.pool.limiter.total_tokens == 0:
             trio.lowlevel.spawn_system_task(self.let_in, self.pool)
         try:
             with self.scope:
                 async with self.pool:
-                    # A thread pool may have got another one.
-                    self.books.limiters[:] = [self.pool.limiter]
                     await self.play_all()
         except BaseException as error:
             self.left = error
@@ -319,13 +250,14 @@ class Run(trio.abc.Instrument):
         )
         if records and not self.books.logs:
             wrong += [f"logged: {record.getMessage()}" for record in records]
-        # Who waits for the very call that was interrupted, outside of the pool, gets the same one.
-        interrupts = len({id(end) for end in ends if isinstance(end, KeyboardInterrupt)})
-        if interrupts != self.deeds.count("interrupt"):
-            wrong.append(f"{interrupts} KeyboardInterrupts came out")
-        if interrupts == len(ends) == 1 and not self.books.nurseries and error is not ends[0]:
-            wrong.append("the KeyboardInterrupt came out in a group")
-        allowed = KeyboardInterrupt | self.books.error_class
+        for deed, kind in (("interrupt", KeyboardInterrupt), ("exit", SystemExit)):
+            # Who waits for the very call that raised it, outside of the pool, gets the same one.
+            count = len({id(end) for end in ends if isinstance(end, kind)})
+            if count != self.deeds.count(deed):
+                wrong.append(f"{count} {kind.__name__}s came out")
+            if count == len(ends) == 1 and not self.books.nurseries and error is not ends[0]:
+                wrong.append(f"the {kind.__name__} came out in a group")
+        allowed = KeyboardInterrupt | SystemExit | self.books.error_class
         if self.books.down and self.books.nurseries:
             # In a user's nursery are those, too, who have waited outside of a pool.
             allowed |= triopool.TaskKilled | trio.ClosedResourceError

@@ -27,6 +27,7 @@ THREADS = (
     Setting("ThreadPool-2", lambda: ThreadPool(2), use=use_threads, threads=True),
     Setting("ThreadPool-None", ThreadPool, use=use_threads, threads=True),
 )
+SETTINGS = {each.name: each for each in (*POOLS, *GREEN_POOLS, *THREADS)}
 
 BY_NAME = {}  # {name: (scenario, settings)}
 

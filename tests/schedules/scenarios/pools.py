@@ -157,7 +157,7 @@ async def close(a):
     a.books.nurseries = True
     async with trio.open_nursery() as nursery:
         pool = await nursery.start(Pool(1).run)
-        a.books.limiters.append(pool.limiter)
+        a.books.pools.append(pool)
         xs = a.new(2)
         tasks = [a.own(pool.apply_async(a.work, (x,)), x) for x in xs]
         pool.close()
@@ -183,7 +183,7 @@ async def fail_fast(a):
     """A pool that fails as a nursery does."""
     a.books.kills = True
     async with Pool(3, on_error="cancel") as pool:
-        a.books.limiters.append(pool.limiter)
+        a.books.pools.append(pool)
         for x in a.new(2):
             a.own(await pool.spawn(a.long, x), x)
         a.hit = True
@@ -199,7 +199,7 @@ async def on_error(a):
         a.probe()
 
     async with Pool(2, on_error=hear) as pool:
-        a.books.limiters.append(pool.limiter)
+        a.books.pools.append(pool)
         for x in a.new(4):
             a.own(await pool.spawn(a.some_fail, x), x)
 
@@ -230,7 +230,7 @@ async def outsiders(a):
             heard.append(type(error).__name__)
 
     async with trio.open_nursery() as nursery, Group() as others, Pool(1) as pool:
-        a.books.limiters += [pool.limiter, others.limiter]
+        a.books.pools += [pool, others]
         t, u, v, w, x, y, z = a.new(7)
         task = a.own(await pool.spawn(a.long, v), v)
         results = pool.imap(a.work, a.async_rows(a.new(2)))
@@ -261,7 +261,7 @@ async def a_reader_outside(a):
             pass
 
     async with trio.open_nursery() as nursery, Pool(2) as pool:
-        a.books.limiters.append(pool.limiter)
+        a.books.pools.append(pool)
         nursery.start_soon(read, pool.imap(a.slow, a.async_rows(a.new(3))))
         nursery.start_soon(read, pool.imap_unordered(a.slow, a.rows(a.new(3)), maxsize=1))
         a.own(await pool.spawn(a.slow, x := a.new(1)[0]), x)
@@ -271,7 +271,7 @@ async def a_reader_outside(a):
 async def log(a):
     a.books.kills = a.books.logs = True
     async with Pool(1, on_error="log") as pool:
-        a.books.limiters.append(pool.limiter)
+        a.books.pools.append(pool)
         for x in a.new(4):
             a.own(pool.apply_async(a.some_fail, (x,), callback=a.link), x)
 
@@ -284,7 +284,7 @@ async def a_class_of_tasks(a):
 
     a.books.kills = True
     async with Pool(2, task_class=Counted) as pool:
-        a.books.limiters.append(pool.limiter)
+        a.books.pools.append(pool)
         xs, ys = a.new(2), a.new(3)
         tasks = [a.own(await pool.spawn(a.work, x), x) for x in xs]
         await a.read(pool.imap(a.work, a.rows(ys)), ys)
