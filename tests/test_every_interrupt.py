@@ -4,8 +4,6 @@ import pytest
 import schedules
 from schedules import scenarios
 
-from triopool import Pool
-
 totals, known_lines, explore = schedules.totals, schedules.known_lines, schedules.explore
 
 
@@ -50,15 +48,14 @@ async def look_at_the_error(actor):
 
 
 # These lost a slot, or an error that was about to be handed over.
-@pytest.mark.parametrize("scenario", [wait_for_a_slot, apply, get, look_at_the_error])
-def test_ctrl_c_at_any_line_of_who_waits_loses_neither_slot_nor_error(scenario, totals):
-    waiting = {"wait_available", "_apply", "get", "exception", "_result", "_outcome", "_observe"}
-    setting = schedules.Setting("Pool-1", lambda: Pool(1))
-    calm = schedules.Run((scenario,), setting, tracing=True)
-    assert calm.play() == []
-    for at, (code, _) in enumerate(calm.lines, 1):
-        if code.co_name in waiting:
-            strike = schedules.Strike("interrupt", "line", at)
-            struck = schedules.Run((scenario,), setting, 0, (strike,), tracing=True)
-            assert struck.play() == []
-            totals["interrupt at a line"] += 1
+WAITS = [
+    (wait_for_a_slot, ["wait_available"]),
+    (apply, ["_apply", "_result", "_outcome", "_observe"]),
+    (get, ["get", "_result", "_outcome", "_observe"]),
+    (look_at_the_error, ["exception", "_observe"]),
+]
+
+
+@pytest.mark.parametrize(("scenario", "functions"), WAITS, ids=[each.__name__ for each, _ in WAITS])
+def test_ctrl_c_at_any_line_of_who_waits_loses_neither_slot_nor_error(scenario, functions, explore):
+    explore.every_line(scenario, scenarios.SETTINGS["Pool-1"], functions)

@@ -13,6 +13,7 @@ from schedules.actor import Actor
 from trio.lowlevel import checkpoint
 
 import triopool
+from triopool._slots import Slots
 
 
 class Toy:
@@ -159,6 +160,14 @@ class SwallowsCtrlC(Toy):
             return self, x
 
 
+class SwallowsSystemExit(Toy):
+    async def call(self, func, x):
+        try:
+            return await func(x)
+        except SystemExit:
+            return self, x
+
+
 class Keeps(Toy):
     kept: list = []  # noqa: RUF012
 
@@ -215,6 +224,7 @@ EVERYTHING = [
     ("caller", "probe"),
     ("raise", "probe"),
     ("interrupt", "probe"),
+    ("exit", "probe"),
 ]
 FOUND = {
     LeaksASlot: (("caller", "step"), "slots are lost"),
@@ -227,6 +237,7 @@ FOUND = {
     MixesUpResults: (("caller", "step"), "came twice"),
     LetsACallLiveOn: (("caller", "step"), "ClosedResourceError|runs for ever"),
     BreaksDown: (("caller", "step"), "BrokenResourceError"),
+    SwallowsSystemExit: (("exit", "probe"), "0 SystemExits came out"),
     SwallowsCtrlC: (("interrupt", "probe"), "0 KeyboardInterrupts came out"),
     Keeps: (("caller", "step"), "left behind: .*Task"),
     Complains: (("caller", "step"), "was never awaited"),
@@ -237,6 +248,8 @@ FOUND = {
 def frozen(monkeypatch):
     """As `totals` does it: what lives before is not looked at."""
     monkeypatch.setattr(run, "MANY", 1_000)
+    monkeypatch.setattr(explorer, "SCALE", 1)  # whatever is set
+    monkeypatch.setattr(explorer, "REPLAY", None)
     gc.collect()
     gc.freeze()
     yield
@@ -277,7 +290,8 @@ def test_a_bug_that_needs_one_order_of_two_tasks_is_found_and_can_be_seen_again(
     with pytest.raises(pytest.fail.Exception, match="slots are lost") as failed:
         explore(HasARace, two, seeds=20)
     first = str(failed.value).partition("\n")[0].rstrip(":")
-    assert f"TRIOPOOL_REPLAY='{first}' python -m pytest 'harness'" in str(failed.value)
+    version = f"3.{sys.version_info.minor}"
+    assert f"TRIOPOOL_REPLAY='{first}' nox -s tests-{version} -- 'harness'" in str(failed.value)
     monkeypatch.setattr(explorer, "REPLAY", first)
     for _ in range(5):
         with pytest.raises(pytest.fail.Exception, match="slots are lost"):
@@ -288,8 +302,51 @@ def test_a_strike_can_be_seen_again(monkeypatch):
     monkeypatch.setattr(explorer, "REPLAY", "toy seed=5 caller@step3")
     with pytest.raises(pytest.fail.Exception, match="slots are lost"):
         explore(LeaksASlot, one)
-    monkeypatch.setattr(explorer, "REPLAY", "another seed=5 caller@step3")
-    explore(LeaksASlot, one)  # it is not about this one
+    explore(Toy, one)  # which does not
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome", "told"),
+    [
+        ("Pool-2 seed=5", pytest.skip, "about another pool: nothing was played"),
+        ("Pol-2 seed=5", pytest.fail, "there is no pool 'Pol-2'"),
+        ("toy seed=5 caller@step1700", pytest.fail, r"nothing struck; toy had \d+ steps"),
+        ("toy seed=5 caler@step3", pytest.fail, "'caler@step3' is no strike"),
+        ("toy seed=5 caller@stop3", pytest.fail, "'caller@stop3' is no strike"),
+        ("toy 5", pytest.fail, "is to be like 'Pool-2 seed=3 pool@step17': '5' is no seed"),
+        ("toy", pytest.fail, "is to be like 'Pool-2 seed=3 pool@step17'"),
+    ],
+)
+def test_a_replay_of_nothing_does_not_pass(text, outcome, told, monkeypatch):
+    monkeypatch.setattr(explorer, "REPLAY", text)
+    with pytest.raises(outcome.Exception, match=told):
+        explore(Toy, one)
+
+
+def test_every_line_of_a_function_is_struck_once_and_can_be_seen_again(monkeypatch):
+    monkeypatch.setattr(run, "HERE", __file__)
+    tries = new_explorer()
+    tries.every_line(one, Setting("toy", Toy, use=one), ["call"])
+    assert tries.totals == {"schedules": 1, "interrupt at a line": 2}  # of one line, twice
+    with pytest.raises(pytest.fail.Exception, match=r"no line of renamed\(\) is run"):
+        tries.every_line(one, Setting("toy", Toy, use=one), ["call", "renamed"])
+    monkeypatch.setattr(explorer, "REPLAY", "toy seed=0 interrupt@line9999")
+    with pytest.raises(pytest.fail.Exception, match=r"nothing struck; .* [1-9]\d* lines"):
+        tries.every_line(one, Setting("toy", Toy, use=one), ["call"])
+
+
+def test_a_wait_that_was_cancelled_and_is_counted_for_ever_is_found(monkeypatch):
+    end_wait = Slots.end_wait
+
+    def forget(slots):
+        if not isinstance(sys.exception(), trio.Cancelled):
+            end_wait(slots)
+
+    monkeypatch.setattr(Slots, "end_wait", forget)
+    scenario, _ = scenarios.BY_NAME["spawn_at_once"]
+    strikes = [("caller", "step")]
+    with pytest.raises(pytest.fail.Exception, match=r"still counts .*'waits for a slot': 1"):
+        new_explorer()(scenario, settings=[scenarios.SETTINGS["Pool-1"]], strikes=strikes)
 
 
 def test_a_strike_hits_at_its_moment_and_only_once():

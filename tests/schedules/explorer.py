@@ -1,11 +1,11 @@
 """Many runs of a scenario: in which settings, with which strikes, and what is said of a failure."""
 
 import gc
+import itertools
 import os
 import random
 import sys
 from collections import Counter
-from itertools import cycle, islice
 
 import attrs
 import pytest
@@ -62,7 +62,7 @@ class Explorer:
             points += self.points(calm, strikes)
         chance.shuffle(points)
         points = self.new_lines_first(points)
-        for point in islice(cycle(points), int(runs * SCALE)):
+        for point in itertools.islice(itertools.cycle(points), int(runs * SCALE)):
             self.known_lines.add(point.line)
             struck = [point.strike]
             if together > 1:
@@ -73,8 +73,28 @@ class Explorer:
             failed += self.play(run, " and ".join(f"{s.deed} at a {s.moment}" for s in struck))
             if len(failed) >= 3:
                 break
+        self.tell(failed)
+
+    def every_line(self, scenario, setting, functions):
+        """Press Ctrl-C at each line of functions of the package that have these names."""
+        if REPLAY:
+            self.replay((scenario,), [setting], tracing=True)
+            return
+        calm = Run((scenario,), setting, tracing=True)
+        failed = self.play(calm, "schedules")
+        points = {name: [] for name in functions}
+        for point in self.points(calm, [("interrupt", "line")]):
+            points.get(point.line[0].co_name, []).append(point)
+        failed += [f"no line of {name}() is run" for name in functions if not points[name]]
+        for point in itertools.chain(*points.values()):
+            run = Run((scenario,), setting, calm.seed, (point.strike,), tracing=True)
+            failed += self.play(run, "interrupt at a line")
+        self.tell(failed)
+
+    @staticmethod
+    def tell(failed):
         if failed:
-            pytest.fail("\n\n".join(failed), pytrace=False)
+            pytest.fail("\n\n".join(failed[:3]), pytrace=False)
 
     @staticmethod
     def points(calm, strikes):
@@ -117,17 +137,16 @@ class Explorer:
         run = Run(scenarios, known[name], seed, strikes, tracing)
         failed = self.play(run, "replays")
         if not failed and strikes and not run.done:
-            failed = [
-                f"TRIOPOOL_REPLAY: nothing struck; {name} had {run.steps} steps, {run.probes} "
-                f"probes and {len(run.lines)} lines here"
-            ]
-        if failed:
-            pytest.fail(failed[0], pytrace=False)
+            had = f"{run.steps} steps, {run.probes} probes and {len(run.lines)} lines"
+            failed = [f"TRIOPOOL_REPLAY: nothing struck; {name} had {had} here"]
+        self.tell(failed)
 
     @staticmethod
     def parse(text):
         try:
             name, seed, *strikes = text.split()
+            if not seed.startswith("seed="):
+                raise ValueError(f"{seed!r} is no seed")
             return name, int(seed.removeprefix("seed=")), tuple(map(Strike.parse, strikes))
         except ValueError as error:
             example = "'Pool-2 seed=3 pool@step17'"
