@@ -1,6 +1,6 @@
 """Compares what has happened there with what has happened here, but for the listed differences.
 
-The list is in `docs/design.md`, where each difference that a program can meet has a name. Here are,
+The list is in `docs/design.md` and, for threads, in `docs/threads.md`, where each difference that a program can meet has a name. Here are,
 under these names, what a difference looks like. There are two kinds. Some are only told in other
 words, or at another time, and can be put right. After others the two pools are in different states,
 and the rest of the program is not compared.
@@ -12,15 +12,30 @@ import re
 from pathlib import Path
 from typing import Any
 
-DESIGN = Path(__file__).parents[2] / "docs" / "design.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 # A row of the table that has a name in its last column.
 NAMED = re.compile(r"^\|(?:[^|\n]*\|){3} `([a-z-]+)` \|$", re.MULTILINE)
 
+# {a word: the name of what it tells here, and does not there}
+RETURNS = {
+    "join_task": "task-join-returns",
+    "join_task_now": "task-join-returns",
+    "kill_task": "task-kill-returns",
+    "kill_task_now": "task-kill-returns",
+    "kill": "kill-returns",
+    "kill_now": "kill-returns",
+    "killone": "kill-returns",
+    "killone_now": "kill-returns",
+    "wait_available": "group-available",
+    "wait_available_now": "group-available",
+}
+
 
 def listed() -> list[str]:
-    """The names of the differences that the page lists."""
-    return NAMED.findall(DESIGN.read_text(encoding="utf-8"))
+    """The names of the differences that the pages list."""
+    pages = [(DOCS / name).read_text(encoding="utf-8") for name in ("design.md", "threads.md")]
+    return [name for page in pages for name in NAMED.findall(page)]
 
 
 class Unlisted(AssertionError):
@@ -37,6 +52,7 @@ class Comparison:
         self.met: list[str] = []
         self.compared = 0  # steps
         self.waiting: dict[int, str] = {}  # {step: its word}, for what is not over here
+        self.outcomes: dict[int, Any] = {}  # {step: what came of it here}
         self.loose: set[int] = set()  # steps whose ends come at another time there
         self.rows: dict[int, dict[str, Any]] = {}  # {call: the iterator that it is a row of}
         self.iterators = 0
@@ -45,6 +61,7 @@ class Comparison:
         self.size = size = program["size"]
         self.look: dict[str, Any] = {"full": size == 0, "free": size}
         self.ahead = False  # an iterator may have begun a row more there
+        self.behind = False  # an iterator may have more room there
         self.ended_in: dict[int, int] = {}  # {call: the step}
         self.swaps: dict[int, int] = {}  # results that came at the same time
         self.full_async: set[int] = set()  # calls of apply_async that met a full pool
@@ -78,6 +95,7 @@ class Comparison:
                 raise Unlisted(f"join is not over after step {number}: {self.program}")
             limited = any(row["maxsize"] for row in self.rows.values())
             self.ahead |= limited and "next" in self.waiting.values()
+            self.behind |= step[0] == "next" and self.is_large(step[1])
             self.compared += 1
             self.look = here[number][1]
 
@@ -98,6 +116,7 @@ class Comparison:
             self.waiting.pop(args[0], None)
         for event in here[0]:
             if event[0] == "done":
+                self.outcomes[event[1]] = event[2]
                 self.waiting.pop(event[1], None)
             elif event[0] == "begin":
                 self.begun.add(event[1])
@@ -121,11 +140,17 @@ class Comparison:
     def word_of(self, event: list[Any]) -> str:
         return self.steps[event[1]][0] if event[0] == "done" else ""
 
+    def is_large(self, series: int) -> bool:
+        """Whether an iterator may have so many results that it makes a difference."""
+        return any(
+            row["series"] == series and (row["maxsize"] or 0) > 2 for row in self.rows.values()
+        )
+
     # Differences that can be put right
 
     def put_right(self, number: int, events: Any, looks: Any) -> Any:
         there, here = events
-        there = [self.reworded(event) for event in there]
+        there = [self.with_value(self.reworded(event), looks[1]) for event in there]
         theirs, ours = {str(e): e for e in there}, {str(e): e for e in here}
         only_there = [e for key, e in theirs.items() if key not in ours]
         only_here = [e for key, e in ours.items() if key not in theirs]
@@ -147,11 +172,26 @@ class Comparison:
             return [*event[:2], [*kind, number]]
         if event[-1] == ["value", "GreenletExit"] and self.allow("killed-get"):
             return [*event[:-1], ["error", "TaskKilled"]]
+        if event[-1] == ["error", "Timeout"] and self.allow("get-timeout"):
+            return [*event[:-1], ["error", "TooSlowError"]]
         if event[-1] == ["error", "GreenletExit"] and self.allow("killed-wait"):
             return [*event[:-1], ["error", "TaskKilled"]]
         if event[-1] == ["error", "AssertionError"] and self.allow("waitall-inside"):
             return [*event[:-1], ["error", "RuntimeError"]]
         return event
+
+    def with_value(self, event: list[Any], look: dict[str, Any]) -> list[Any]:
+        """What returns nothing there tells something here, which has to be true."""
+        ours = self.outcomes.get(event[1]) if event[0] == "done" else None
+        word, *args = self.steps[event[1]] if ours else [""]
+        if word not in RETURNS or event[2] != ["value", None] or ours == event[2]:
+            return event
+        over = look.get("tasks", {}).get(str(args[0]) if args else None, [True])[0]
+        fits = ours == ["value", over]
+        if word in ("kill_now", "kill_task_now", "killone_now"):  # it may be over by then, or not
+            fits = ours in [["value", False], ["value", over]]
+        name = RETURNS[word] if self.program["kind"] != "GreenPool" else "green-kill-returns"
+        return [*event[:2], ours] if fits and self.allow(name) else event
 
     def is_loose(self, event: list[Any]) -> bool:
         """Whether this is the later end of something that is over in the other place."""
@@ -198,7 +238,13 @@ class Comparison:
             told = [*event[2][2:], *(ours[2][2] if ours[2][0] == "error" else [])]
             failed = {call for call, how in self.ended.items() if how == "failed"}
             fits = failed.issuperset(told) and self.allow("join-raises")
-        elif word == "killone" and ours[2] == ["error", "ValueError"]:
+        elif word == "join_now":
+            over = event[2] == ["value", True] and ours[2] == ["value", False]
+            fits = over and self.somebody_waits() and self.allow("join-over")
+        elif word in ("add_now", "add_timeout_now"):
+            over = ours[2] == ["value", None] and event[2] == ["error", "PoolFull"]
+            fits = over and self.allow("add")
+        elif word in ("killone", "killone_now") and ours[2] == ["error", "ValueError"]:
             fits = self.allow("killone-stranger")
         elif word in ("map", "map_async") and ours[2] == ["error", "TaskKilled"]:
             fits = "GreenletExit" in str(event[2]) and self.allow("killed-get")
@@ -253,6 +299,10 @@ class Comparison:
             if any(self.steps[number] == step for number in at):
                 green = self.program["kind"] == "GreenPool"
                 return self.allow("greenmap-readers" if green else "imap-readers")
+        if word in ("add_now", "add_timeout_now"):
+            word = "add"
+        elif word in ("kill_now", "kill_task_now", "killone_now"):
+            word = word[: -len("_now")]
         if word == "discard" and task is not None and not task[3]:
             return self.program["kind"] == "Pool" and self.allow("discard-stranger")
         if word == "add" and task is not None and task[3]:
@@ -300,6 +350,11 @@ class Comparison:
         begun = {self.rows[call]["series"] for call in self.begun if call in self.rows}
         if green and any(row["series"] in begun for row in rows):
             return self.allow("imap-ahead")
+        if (self.behind or step[0] == "next") and any(self.is_large(r["series"]) for r in rows):
+            return self.allow("imap-refill")
+        begun_here = [self.rows.get(e[1]) for e in here if e[0] == "begin" and e not in there]
+        if not rows and self.somebody_waits() and any(row and row["maxsize"] for row in begun_here):
+            return self.allow("imap-place")
         if any(row["maxsize"] for row in rows):
             return self.allow("imap-maxsize")
         if self.ahead and begun_there:

@@ -10,6 +10,21 @@ from trio.testing import wait_all_tasks_blocked
 import triopool
 from oracle.plain import Boom, plain, shown
 
+# {a word for what ends by itself: the method, and how it is called}
+NOW: dict[str, tuple[str, dict[str, Any]]] = {
+    "get_now": ("get", {"timeout": 0}),
+    "join_task_now": ("join_task", {"timeout": 0}),
+    "kill_task_now": ("kill_task", {"block": False}),
+    "killone_now": ("killone", {"block": False}),
+    "kill_now": ("kill", {"block": False}),
+    "join_now": ("join", {"timeout": 0}),
+    "start_now": ("start", {"blocking": False}),
+    "start_timeout_now": ("start", {"timeout": 0}),
+    "add_now": ("add", {"blocking": False}),
+    "add_timeout_now": ("add", {"timeout": 0}),
+    "wait_available_now": ("wait_available", {"timeout": 0}),
+}
+
 
 def run(program: dict[str, Any], tolerated: set[str]) -> list[Any]:
     """What happened, step by step, and what the pool looked like after each."""
@@ -76,7 +91,8 @@ class Run:
     async def act(self, number, name, args):
         with self.actors[number]:
             try:
-                outcome = "value", await getattr(self, name.replace(".", "_"))(*args)
+                word, kwargs = NOW.get(name, (name.replace(".", "_"), {}))
+                outcome = "value", await getattr(self, word)(*args, **kwargs)
             except StopAsyncIteration:
                 outcome = "error", StopIteration()
             except Exception as error:
@@ -130,9 +146,9 @@ class Run:
     async def apply_async(self, number):
         self.handles[number] = self.pool.apply_async(self.call, (number,))
 
-    async def start(self, number):
+    async def start(self, number, **kwargs):
         task = triopool.Task(self.call, number)
-        await self.pool.start(task)
+        await self.pool.start(task, **kwargs)
         self.handles[number] = task
 
     async def map(self, numbers):
@@ -165,36 +181,37 @@ class Run:
             return await anext(self.iterators[iterator])
         return None
 
-    async def get(self, number):
-        return await self.handles[number].get() if number in self.handles else None
+    async def get(self, number, **kwargs):
+        return await self.handles[number].get(**kwargs) if number in self.handles else None
 
-    async def join_task(self, number):
-        if number in self.handles:
-            await self.handles[number].join()
+    async def join_task(self, number, **kwargs):
+        return await self.handles[number].join(**kwargs) if number in self.handles else None
 
-    async def kill_task(self, number):
-        if number in self.handles:
-            await self.handles[number].kill()
+    async def kill_task(self, number, **kwargs):
+        return await self.handles[number].kill(**kwargs) if number in self.handles else None
 
     async def cancel_task(self, number):
         if number in self.handles:
             self.handles[number].cancel()
 
-    async def killone(self, number):
+    async def killone(self, number, **kwargs):
         if number in self.handles:
-            await self.pool.killone(self.handles[number])
+            return await self.pool.killone(self.handles[number], **kwargs)
+        return None
 
-    async def kill(self):
-        await self.pool.kill()
+    async def kill(self, **kwargs):
+        return await self.pool.kill(**kwargs)
 
-    async def join(self):
-        await self.pool.join()
+    async def join(self, **kwargs):
+        if self.green:
+            return await self.pool.waitall()
+        return await self.pool.join(**kwargs)
 
     async def join_raising(self):
         await self.pool.join(raise_error=True)
 
-    async def wait_available(self):
-        await self.pool.wait_available()
+    async def wait_available(self, **kwargs):
+        return await self.pool.wait_available(**kwargs)
 
     async def resize(self, size):
         self.pool.resize(size)
@@ -202,9 +219,9 @@ class Run:
     async def elsewhere(self, number):
         self.handles[number] = self.elsewhere_pool.spawn_nowait(self.call, number)
 
-    async def add(self, number):
+    async def add(self, number, **kwargs):
         if number in self.handles:
-            await self.pool.add(self.handles[number])
+            await self.pool.add(self.handles[number], **kwargs)
 
     async def discard(self, number):
         if number in self.handles:

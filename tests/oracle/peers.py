@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 
-from plain import Boom, plain, shown
+from oracle.plain import Boom, plain, shown
 
 warnings.simplefilter("ignore")  # eventlet says that nobody should begin to use it
 
@@ -17,6 +17,8 @@ if PEER == "gevent":
     import gevent
     from gevent.event import Event
     from gevent.pool import Group, Pool
+
+    from oracle.threads_there import OnThreads
 
     gevent.get_hub().exception_stream = None  # where it prints every error of a call
     Exit = gevent.GreenletExit
@@ -57,6 +59,7 @@ class Run:
         self.stopped = set()  # of these
         self.events = []
         self.moves = 0
+        self.hurried = 0  # how many do what ends by itself
         self.pool = self.make(program["kind"], program["size"])
         self.pile = None
         self.is_over = False
@@ -69,7 +72,7 @@ class Run:
     def settle(self):
         """Let it all run until nothing has happened for many passes of the loop."""
         quiet = 0
-        while quiet < 12:
+        while quiet < 12 or self.hurried:
             before = self.moves
             pause(0)
             quiet = quiet + 1 if before == self.moves else 0
@@ -95,6 +98,7 @@ class Run:
         return trace
 
     def act(self, number, name, args):
+        self.hurried += name.endswith("_now")
         try:
             method = getattr(self, name.replace(".", "_"))
             outcome = "value", method(*args)
@@ -102,6 +106,7 @@ class Run:
             if number in self.stopped:
                 return
             outcome = "error", error
+        self.hurried -= name.endswith("_now")
         self.log("done", number, shown(outcome))
 
     def call(self, number):
@@ -210,27 +215,68 @@ class OnGevent(Run):
 
     def join_task(self, number):
         if number in self.handles:
-            self.handles[number].join()
+            return self.handles[number].join()
+        return None
 
     def kill_task(self, number):
-        if number in self.handles:
-            self.handles[number].kill()
+        return self.handles[number].kill() if number in self.handles else None
 
     def killone(self, number):
-        if number in self.handles:
-            self.pool.killone(self.handles[number])
+        return self.pool.killone(self.handles[number]) if number in self.handles else None
 
     def kill(self):
-        self.pool.kill()
+        return self.pool.kill()
 
     def join(self):
-        self.pool.join()
+        return self.pool.join()
 
     def join_raising(self):
         self.pool.join(raise_error=True)
 
     def wait_available(self):
-        self.pool.wait_available()
+        return self.pool.wait_available()
+
+    def get_now(self, number):
+        return self.handles[number].get(timeout=0) if number in self.handles else None
+
+    def join_task_now(self, number):
+        return self.handles[number].join(timeout=0) if number in self.handles else None
+
+    def kill_task_now(self, number):
+        return self.handles[number].kill(block=False) if number in self.handles else None
+
+    def killone_now(self, number):
+        if number in self.handles:
+            return self.pool.killone(self.handles[number], block=False)
+        return None
+
+    def kill_now(self):
+        return self.pool.kill(block=False)
+
+    def join_now(self):
+        return self.pool.join(timeout=0)
+
+    def start_now(self, number, **kwargs):
+        task = gevent.Greenlet(self.call, number)
+        self.pool.start(task, **self.of_add(kwargs or {"blocking": False}))
+        self.handles[number] = task
+
+    def start_timeout_now(self, number):
+        self.start_now(number, timeout=0)
+
+    def add_now(self, number, **kwargs):
+        if number in self.handles:
+            self.pool.add(self.handles[number], **self.of_add(kwargs or {"blocking": False}))
+
+    def add_timeout_now(self, number):
+        self.add_now(number, timeout=0)
+
+    def of_add(self, kwargs):
+        """Nothing for a Group, which never waits."""
+        return kwargs if isinstance(self.pool, Pool) else {}
+
+    def wait_available_now(self):
+        return self.pool.wait_available(timeout=0)
 
     def elsewhere(self, number):
         self.handles[number] = gevent.spawn(self.call, number)
@@ -358,10 +404,13 @@ class OnEventlet(Run):
 
 
 def main():
-    kind = OnGevent if PEER == "gevent" else OnEventlet
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         program = json.loads(line)
+        if program["kind"] == "ThreadPool":
+            kind = OnThreads
+        else:
+            kind = OnGevent if PEER == "gevent" else OnEventlet
         answers.write(json.dumps(kind(program).run(program["steps"])) + "\n")
         answers.flush()
 

@@ -33,6 +33,18 @@ GEVENT = {
     "join": 2,
     "join_raising": 1,
     "wait_available": 1,
+    # These end by themselves, at once, even if what they ask for has not come.
+    "get_now o": 1,
+    "join_task_now o": 1,
+    "kill_task_now o": 1,
+    "killone_now o": 1,
+    "kill_now": 1,
+    "join_now": 1,
+    "start_now c": 1,
+    "start_timeout_now c": 1,
+    "add_now o": 1,
+    "add_timeout_now o": 1,
+    "wait_available_now": 1,
     "elsewhere c": 1,
     "add o": 2,
     "discard o": 1,
@@ -111,7 +123,7 @@ def generate(rng: random.Random, peer: str) -> Program:
         if name in ("imap", "imap_unordered", "starmap"):
             step.append(iterators)
             iterators += 1
-            step.append(rng.choice([None, None, 1, 2]) if peer == "gevent" else None)
+            step.append(rng.choice([None, None, 1, 2, 3]) if peer == "gevent" else None)
         if name == "resize":
             step.append(rng.randint(0, 4))
         program["steps"].append(step)
