@@ -1,7 +1,8 @@
 """Random programs come to the same on gevent, on eventlet and here, but for listed differences.
 
-`oracle` has the programs, what runs them, and what compares. `docs/design.md` has the list.
-TRIOPOOL_ORACLE_PROGRAMS is how many programs there are for each of the two.
+`oracle` has the programs, what runs them, and what compares. `docs/design.md` has the list, and
+`docs/threads.md` that of threads. TRIOPOOL_ORACLE_PROGRAMS is how many programs there are for each
+of the three tests.
 """
 
 import importlib.util
@@ -25,7 +26,6 @@ SETTINGS = hypothesis.settings(
     deadline=None,
     derandomize=not PROGRAMS,
     database=None,
-    max_examples=PROGRAMS or 200,
     phases=[hypothesis.Phase.generate],  # programs are made smaller in a way of their own
     suppress_health_check=list(hypothesis.HealthCheck),
 )
@@ -94,11 +94,11 @@ def eventlet():
     process.close()
 
 
-def compare_many(peer, generate):
+def compare_many(peer, generate, programs=150):
     """Compare many programs; the schedules here are random, too, and depend on the seeds."""
     compared = steps = 0
 
-    @SETTINGS
+    @hypothesis.settings(SETTINGS, max_examples=PROGRAMS or programs)
     @hypothesis.given(seed=st.integers(0, 1 << 32), schedule=st.random_module())
     def compare(seed, schedule):
         nonlocal compared, steps
@@ -124,7 +124,7 @@ def test_random_programs_come_to_the_same_as_on_eventlet(eventlet):
 
 
 def test_random_programs_of_threads_come_to_the_same_as_on_gevent(gevent):
-    compare_many(gevent, thread_programs.generate)
+    compare_many(gevent, thread_programs.generate, 40)
 
 
 # {difference: (size, steps, what is said of calls that are not plain)}
@@ -175,6 +175,7 @@ ON_EVENTLET = {
 ON_THREADS = {
     "thread-spawn-full": (1, "spawn 0, spawn 1", {}),
     "thread-map-fails": (1, "map [0;1;2]", {0: FAILS}),
+    "thread-map-end": (1, "spawn 0, map []", {}),
     "thread-join-returns": (1, "join", {}),
 }
 

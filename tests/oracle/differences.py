@@ -1,9 +1,9 @@
 """Compares what has happened there with what has happened here, but for the listed differences.
 
-The list is in `docs/design.md` and, for threads, in `docs/threads.md`, where each difference that a program can meet has a name. Here are,
-under these names, what a difference looks like. There are two kinds. Some are only told in other
-words, or at another time, and can be put right. After others the two pools are in different states,
-and the rest of the program is not compared.
+The list is in `docs/design.md` and, for threads, in `docs/threads.md`, where each difference that a
+program can meet has a name. Here are, under these names, what a difference looks like. There are
+two kinds. Some are only told in other words, or at another time, and can be put right. After others
+the two pools are in different states, and the rest of the program is not compared.
 """
 
 from __future__ import annotations

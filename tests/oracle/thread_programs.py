@@ -80,7 +80,7 @@ class _Writer:
             if word == "apply_async":
                 self.queued.append(step[1])
         elif kind == "C":
-            step.append([self.call() for _ in range(self.rng.randint(1, 5))])
+            step.append([self.call() for _ in range(self.rng.randint(0, 5))])
         elif word == "maxsize":
             self.maxsize += self.rng.randint(0, 2)
             step.append(self.maxsize)
@@ -146,6 +146,9 @@ class ThreadComparison:
         self.ask(not here["ahead"], f"iterators begin too much in step {number}", here)
         self.ask(not here["early"], f"steps are over too early in step {number}", here)
         self.ask(not there["behind"], f"iterators wait there after step {number}", there)
+        self.ask(not there["late"], f"not over there after step {number}", there)
+        if here["late"]:
+            self.ask(self.allow("thread-map-end"), f"not over after step {number}", here)
         if here["behind"]:
             self.ask(self.allow("imap-refill"), f"iterators wait after step {number}", here)
         if there["ahead"]:
