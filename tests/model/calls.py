@@ -1,0 +1,134 @@
+"""What a history may do with single calls: begin them, wait for them, and let them end."""
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from model.actors import CANCELLED, CLOSED, DONE, FULL, Actor, became
+from model.history import PICKS, SHAPES, History, is_open
+from model.parts import FAILED, IDLE, KILLED, RUNNING
+from triopool import PoolFull, Task
+
+
+class Calls(History):
+    """Single calls."""
+
+    @precondition(is_open)
+    @rule(shape=SHAPES)
+    def spawn(self, shape):
+        call = self.new_call(shape)
+
+        async def spawn():
+            call.handle = await self.pool.spawn(self.run_call, call)
+
+        self.wait_in_line("spawn", self.model.ask(call), DONE, spawn)
+
+    @precondition(is_open)
+    @rule(shape=SHAPES)
+    def spawn_nowait(self, shape):
+        call = self.new_call(shape)
+        free = self.model.free() >= 1
+        if free:
+            self.model.ask(call)
+
+        def order():
+            try:
+                call.handle = self.pool.spawn_nowait(self.run_call, call)
+            except PoolFull:
+                assert not free
+            else:
+                assert free
+
+        self.do(order)
+
+    @precondition(is_open)
+    @rule(shape=SHAPES)
+    def apply_async(self, shape):
+        call = self.new_call(shape)
+        self.model.ask(call, parked=False)
+
+        def order():
+            call.handle = self.pool.apply_async(self.run_call, (call,))
+
+        self.do(order)
+
+    @precondition(is_open)
+    @rule(shape=SHAPES, again=st.booleans(), blocking=st.sampled_from([True, True, False]))
+    def start_task(self, shape, again, blocking):
+        """A new task, or one whose first `start` was cancelled."""
+        model = self.model
+        old = [call for call in model.calls if call.handle and call.state == IDLE]
+        call = old[0] if again and old else self.new_call(shape)
+        if not call.handle:
+            call.handle = Task(self.run_call, call)
+        if not blocking and model.free() < 1:
+            actor = Actor("start", lambda: FULL)
+            self.act(actor, self.pool.start, call.handle, blocking=False)
+        else:
+            self.wait_in_line("start", model.ask(call), DONE, self.pool.start, call.handle)
+
+    @precondition(is_open)
+    @rule(shape=SHAPES)
+    def apply(self, shape):
+        call = self.new_call(shape, awaited=lambda: True)
+        wait = self.model.ask(call)
+
+        def expect():
+            if actor.cancelled and (call.state == KILLED or not wait.given):
+                return CANCELLED
+            if call.over:
+                return became(call)
+            return CLOSED if self.over else None
+
+        def cancel():
+            if wait in self.model.line:
+                self.model.withdraw(wait)
+            else:
+                self.model.kill(call)
+
+        actor = Actor("apply", expect, cancel)
+        self.act(actor, self.pool.apply, self.run_call, (call,))
+
+    def pick(self, pick, calls):
+        return calls[pick % len(calls)]
+
+    def running(self):
+        """The calls that may be released, those included that a kill has left behind."""
+        calls = [call for call in self.model.foreign if not call.over]
+        calls += [call for call in self.model.calls if call.seated or call.state == RUNNING]
+        return [call for call in calls if not call.released]
+
+    @precondition(lambda self: self.running())
+    @rule(picks=st.lists(PICKS, min_size=1, max_size=2))
+    def release(self, picks):
+        """Let one or two calls end."""
+        calls = {self.pick(pick, self.running()) for pick in picks}
+        for call in calls:
+            call.released = True
+        self.do(lambda: [self.gates[call].set() for call in calls])
+
+    def handles(self):
+        return [call for call in self.model.calls if call.handle]
+
+    @precondition(lambda self: is_open(self) and self.handles())
+    @rule(pick=PICKS)
+    def get(self, pick):
+        call = self.pick(pick, self.handles())
+
+        def expect():
+            if actor.cancelled:
+                return CANCELLED
+            return became(call) if call.over else None
+
+        actor = Actor("get", expect, of=call, accept=lambda _: self.model.see(call))
+        call.awaited = lambda: any(
+            other.of is call and not other.cancelled for other in self.actors
+        )
+        self.act(actor, call.handle.get)
+
+    @precondition(lambda self: is_open(self) and self.handles())
+    @rule(pick=PICKS)
+    def look_at_the_error(self, pick):
+        call = self.pick(pick, self.handles())
+        error = call.handle.exception
+        assert (error.args if error else ()) == ((call.number,) if call.state == FAILED else ())
+        self.model.see(call)

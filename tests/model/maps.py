@@ -1,0 +1,180 @@
+"""What a history may do with many calls of one function: maps and iterators."""
+
+import math
+import warnings
+
+import trio
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from model.actors import CANCELLED, CLOSED, DONE, END, Actor, became, became_killed
+from model.history import PICKS, SHAPES, History, is_open
+from model.parts import FAILED, Series
+from triopool import GreenPool
+
+
+class Maps(History):
+    """Maps and iterators."""
+
+    def new_series(self, shapes, **more):
+        series = Series([], **more)
+        fails_fast = series.is_map and not series.return_exceptions
+        if fails_fast and ("fail", True) in [shape[:2] for shape in shapes]:
+            # Which of its rows have begun when one fails at once is open: none may matter then.
+            first = [shape[:2] for shape in shapes].index(("fail", True))
+            shapes = [
+                ("fail" if at == first else "return", shape[1], False)
+                for at, shape in enumerate(shapes)
+            ]
+        series.rows = [self.new_call(shape, series=series) for shape in shapes]
+        self.model.series.append(series)
+        return series
+
+    @precondition(is_open)
+    @rule(shapes=st.lists(SHAPES, max_size=5), return_exceptions=st.booleans(), form=st.data())
+    def map(self, shapes, return_exceptions, form):
+        series = self.new_series(shapes, is_map=True, return_exceptions=return_exceptions)
+
+        def expect():
+            if not series.over:
+                return None
+            failed = [row for row in series.failures if row.state == FAILED]
+            if failed:
+                first = series.failures[0]
+                return became(first if first in failed else min(failed, key=number_of))
+            if actor.cancelled:
+                return CANCELLED
+            if series.failures:
+                return became(series.failures[0])
+            if series.killed and self.left != "cancelled":
+                return "raised", series.verdict
+            values = "value", [became(row, return_exceptions)[1] for row in series.rows]
+            if series.killed:  # or its calls, before it was
+                return [("raised", series.verdict), values]
+            return [values, None] if self.lingers(series) else values
+
+        actor = Actor("map", expect, series.stop)
+        series.noticed = lambda: actor.outcome is not None
+        rows = in_some_form(series.rows, form)
+        self.act(actor, self.pool.map, self.run_call, rows, return_exceptions=return_exceptions)
+
+    @precondition(is_open)
+    @rule(
+        shapes=st.lists(SHAPES, max_size=6),
+        ordered=st.booleans(),
+        maxsize=st.sampled_from([None, 1, 2, 3]),
+        return_exceptions=st.booleans(),
+        form=st.data(),
+    )
+    def imap(self, shapes, ordered, maxsize, return_exceptions, form):
+        limit = math.inf if maxsize is None else maxsize
+        if maxsize is None and isinstance(self.pool, GreenPool):
+            limit = max(1, self.model.size)
+        series = self.new_series(
+            shapes, ordered=ordered, maxsize=limit, return_exceptions=return_exceptions
+        )
+        rows = in_some_form(series.rows, form)
+        imap = self.pool.imap if ordered else self.pool.imap_unordered
+
+        def order():
+            self.streams[series] = imap(
+                self.run_call, rows, maxsize=maxsize, return_exceptions=return_exceptions
+            )
+
+        self.do(order)
+
+    def readable(self):
+        """Those of them that have not come to their end."""
+        return [series for series in self.unwatched() if series not in self.read_out]
+
+    def read_all(self):
+        super().read_all()
+        for series in self.readable():
+            self.read(self.unwatched().index(series))
+
+    def unwatched(self):
+        """The iterators that nobody reads or closes now."""
+        return [s for s in self.streams if not any(actor.of is s for actor in self.actors)]
+
+    @precondition(lambda self: is_open(self) and self.unwatched())
+    @rule(pick=PICKS)
+    def read(self, pick):
+        series = self.pick(pick, self.unwatched())
+        series.touched = series.read = True
+
+        def expect():
+            if actor.cancelled:
+                return CANCELLED
+            if series.closed:
+                return CLOSED
+            if rows := series.results():
+                return [became(row, series.return_exceptions) for row in rows]
+            if not series.over:
+                return None
+            if series.closed is None:
+                return [END, CLOSED]
+            if series.killed is False:
+                return [END, None] if self.lingers(series) else END
+            killed = "raised", series.verdict
+            if series.killed is None:
+                return [END, killed, CLOSED, became_killed(series)]
+            if self.over:  # the calls may hear of it before the iterator does, and so may its end
+                return [killed, CLOSED, became_killed(series)]
+            return killed
+
+        def cancel():
+            series.read = False
+
+        def accept(got):
+            series.read = False
+            if got in (END, CLOSED) or not series.results():
+                self.read_out.add(series)
+            if not series.closed and not actor.cancelled:
+                for row in series.results():
+                    if became(row, series.return_exceptions) == got:
+                        series.take(row)
+                        break
+
+        actor = Actor("read", expect, cancel, of=series, accept=accept)
+        self.act(actor, self.streams[series].__anext__)
+
+    @precondition(lambda self: is_open(self) and self.unwatched())
+    @rule(pick=PICKS)
+    def aclose(self, pick):
+        series = self.pick(pick, self.unwatched())
+        series.touched = True
+        self.model.close_series(series)
+        actor = Actor("aclose", lambda: DONE if series.over else None, of=series)
+        self.act(actor, self.streams[series].aclose)
+
+    @precondition(lambda self: is_open(self) and self.unwatched())
+    @rule(pick=PICKS)
+    def drop(self, pick):
+        series = self.pick(pick, self.unwatched())
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self.streams.pop(series)
+        wasted = len(caught) if series.touched is None else not series.touched
+        assert [warning.category for warning in caught] == [ResourceWarning] * wasted
+        self.model.close_series(series)
+        self.do()
+
+
+def number_of(call):
+    return call.number
+
+
+def in_some_form(rows, data):
+    """The same rows as a list, a generator, or an async generator."""
+    form = data.draw(st.sampled_from(["list", "generator", "async generator"]), label="form")
+    if form == "list":
+        return rows
+    if form == "generator":
+        return (row for row in rows)
+
+    async def pull():
+        for row in rows:
+            await trio.lowlevel.checkpoint()
+            yield row
+
+    return pull()

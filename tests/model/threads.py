@@ -1,0 +1,96 @@
+"""Histories of pools of threads."""
+
+import threading
+
+import trio
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize
+
+from model.actors import Boom
+from model.calls import Calls
+from model.kills import Kills
+from model.maps import Maps
+from model.members import Members
+from model.plain import Model
+from triopool import ThreadPool
+
+
+class ThreadHistories(Calls, Kills, Members, Maps):
+    """What may happen to a ThreadPool: a running call ends when it is released, and not before."""
+
+    discard = None
+    abandons = False
+
+    @initialize(
+        schedule=st.random_module(),
+        size=st.sampled_from([1, 2, 3, 0]),
+        on_error=st.sampled_from(["collect", "collect", "call"]),
+        abandons=st.just(False),
+        tidy=st.sampled_from([None, 0, 1, 2]),
+    )
+    def open(self, schedule, size, on_error, abandons, tidy):
+        self.tidy = tidy
+        hear = self.hear if on_error == "call" else "collect"
+        self.abandons = abandons
+        self.heard = []
+        pool = ThreadPool(size, on_error=hear, abandon_on_cancel=abandons)
+        self.start(pool, Model(size, on_error, leaps=True))
+
+    async def live(self):
+        self.token = trio.lowlevel.current_trio_token()
+        await super().live()
+
+    def is_still(self):
+        """Every thread that has a slot is in a call that has not been released.
+
+        And if no more calls can come, the threads have ended.
+        """
+        held = [call for call in self.heard if not (call.instant or call.released)]
+        held += [call for call in self.model.foreign if call.handle and call.handle in self.pool]
+        left_behind = [
+            call for call in held if call.leaves and (call.doomed or is_of_iterator(call))
+        ]
+        alive = len(held) > len(left_behind)
+        full = self.left == "normally" and len(held) >= self.pool.maxsize
+        stuck = full and (self.model.line or any(series.is_map for series in self.model.series))
+        if self.left is not None and not (alive or stuck):
+            return self.outcome is not None
+        return self.pool.limiter.borrowed_tokens == len(held)
+
+    def set_size(self, size):
+        self.pool.maxsize = size
+
+    def new_gate(self):
+        return threading.Event()
+
+    def new_call(self, shape, **more):
+        fate, instant, _ = shape
+        return super().new_call((fate, instant, not self.abandons), leaves=self.abandons, **more)
+
+    def note_begin(self, call):
+        self.begun.append(call)
+        self.heard.append(call)
+
+    def run_call(self, call):
+        self.token.run_sync_soon(self.note_begin, call)
+        if not call.instant:
+            self.gates[call].wait()
+        if call.fate == "obey":
+            trio.from_thread.check_cancelled()
+        if call.fate == "fail":
+            raise Boom(call.number)
+        return call.number
+
+    def check_members(self, members):
+        """Here, what waits counts as well, and rows that were pulled ahead."""
+        queued = [wait.call for wait in self.model.line if wait.call and not wait.parked]
+        members = {call for call in members if not call.over}
+        if self.model.series:
+            assert len(self.pool) >= len(members) + len(queued)
+        else:
+            assert len(self.pool) == len(members) + len(queued)
+        assert {task.args[0] for task in self.pool} >= members
+
+
+def is_of_iterator(call):
+    return call.series is not None and not call.series.is_map
