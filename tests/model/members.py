@@ -43,9 +43,7 @@ class Members(History):
     @rule(pick=PICKS)
     def discard(self, pick):
         call = self.pick(pick, [*self.handles(), *self.model.foreign])
-        call.seated = False
-        if call in self.model.guests:
-            self.model.guests.remove(call)
+        self.model.discard(call)
         self.do(lambda: self.pool.discard(call.handle))
 
     @precondition(lambda self: self.left in (None, "normally") and self.model.size < math.inf)

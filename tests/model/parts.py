@@ -25,6 +25,7 @@ class Call:
     leaves: bool = False  # when a kill ends it, its slot comes back only when it is released
     state: str = IDLE
     seated: bool = False  # it has a slot
+    discarded: bool = False  # it had a slot, and goes on without
     released: bool = False
     doomed: bool = False  # it was killed, and may not know yet
     verdict: str = "TaskKilled"  # what whoever waits for it gets then

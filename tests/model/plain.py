@@ -88,6 +88,14 @@ class Model:
         if wait.call is not None and not wait.guest:
             wait.call.state = IDLE
 
+    def discard(self, call: Call) -> None:
+        """Let a call go on without a slot."""
+        if call.seated and not call.over:
+            call.seated = False
+            call.discarded = True
+        if call in self.guests:
+            self.guests.remove(call)
+
     def kill(self, call: Call, verdict: str = "TaskKilled") -> None:
         """What runs hears of it; what waits is over at once."""
         if call.over:
@@ -245,7 +253,7 @@ class Model:
 
     def _end(self, call: Call) -> None:
         call.state = call.final_state()
-        call.seated = call.leaves and not (call.instant or call.released)
+        call.seated &= call.leaves and not (call.instant or call.released)
         call.ended_in = self.step
         series = call.series
         if series is None:

@@ -18,14 +18,11 @@ from triopool import ThreadPool
 class ThreadHistories(Calls, Kills, Members, Maps):
     """What may happen to a ThreadPool: a running call ends when it is released, and not before."""
 
-    discard = None
-    abandons = False
-
     @initialize(
         schedule=st.random_module(),
         size=st.sampled_from([1, 2, 3, 0]),
         on_error=st.sampled_from(["collect", "collect", "call"]),
-        abandons=st.just(False),
+        abandons=st.booleans(),
         tidy=st.sampled_from([None, 0, 1, 2]),
     )
     def open(self, schedule, size, on_error, abandons, tidy):
@@ -46,6 +43,8 @@ class ThreadHistories(Calls, Kills, Members, Maps):
         And if no more calls can come, the threads have ended.
         """
         held = [call for call in self.heard if not (call.instant or call.released)]
+        ending = [call for call in self.heard if call.discarded and call not in held]
+        held = [call for call in held if not call.discarded]
         held += [call for call in self.model.foreign if call.handle and call.handle in self.pool]
         left_behind = [
             call for call in held if call.leaves and (call.doomed or is_of_iterator(call))
@@ -55,7 +54,8 @@ class ThreadHistories(Calls, Kills, Members, Maps):
         stuck = full and (self.model.line or any(series.is_map for series in self.model.series))
         if self.left is not None and not (alive or stuck):
             return self.outcome is not None
-        return self.pool.limiter.borrowed_tokens == len(held)
+        ended = all(call.handle.ready() for call in ending)
+        return ended and self.pool.limiter.borrowed_tokens == len(held)
 
     def set_size(self, size):
         self.pool.maxsize = size
