@@ -33,6 +33,7 @@ class History(RuleBasedStateMachine):
         self.model = model
         self.actors = []
         self.begun = []
+        self.broken = []  # series whose input has failed
         self.crowd = []  # how many slots were taken when a call began that had no right to one
         self.told = []
         self.gates = {}
@@ -112,7 +113,8 @@ class History(RuleBasedStateMachine):
     def compare(self):
         model = self.model
         begun, self.begun = self.begun, []
-        model.settle(begun)
+        broken, self.broken = self.broken, []
+        model.settle(begun, broken)
         assert not self.crowd
         assert sorted(self.told) == sorted(model.told)
         was_over = self.over

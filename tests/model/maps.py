@@ -7,18 +7,31 @@ import trio
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from model.actors import CANCELLED, CLOSED, DONE, END, Actor, became, became_killed
+from model.actors import CANCELLED, CLOSED, DONE, END, Actor, Boom, became, became_killed
 from model.history import PICKS, SHAPES, History, is_open
-from model.parts import FAILED, Series
+from model.parts import FAILED, Call, Series
 from triopool import GreenPool
+
+# The kind of input, and whether it raises an error after its rows.
+FORMS = st.sampled_from(
+    [
+        *[("list", False), ("generator", False), ("async", False)] * 2,
+        *[("generator", True), ("async", True)],
+    ]
+)
 
 
 class Maps(History):
     """Maps and iterators."""
 
-    def new_series(self, shapes, **more):
+    def new_series(self, shapes, form, **more):
         series = Series([], **more)
+        if form[1]:
+            series.flaw = Call(2000 + len(self.model.series), state=FAILED)
         fails_fast = series.is_map and not series.return_exceptions
+        if series.is_map and series.flaw:
+            # Whether the input or a row that fails at once is first is open.
+            shapes = [("return", *shape[1:]) if shape[1] else shape for shape in shapes]
         if fails_fast and ("fail", True) in [shape[:2] for shape in shapes]:
             # Which of its rows have begun when one fails at once is open: none may matter then.
             first = [shape[:2] for shape in shapes].index(("fail", True))
@@ -30,10 +43,27 @@ class Maps(History):
         self.model.series.append(series)
         return series
 
+    def in_some_form(self, series, form):
+        """The rows as a list, a generator, or an async generator, which may raise at its end."""
+
+        def pull():
+            yield from series.rows
+            if series.flaw:
+                self.broken.append(series)
+                raise Boom(series.flaw.number)
+
+        async def pull_async():
+            for row in pull():
+                await trio.lowlevel.checkpoint()
+                yield row
+
+        kind, _ = form
+        return {"list": lambda: series.rows, "generator": pull, "async": pull_async}[kind]()
+
     @precondition(is_open)
-    @rule(shapes=st.lists(SHAPES, max_size=5), return_exceptions=st.booleans(), form=st.data())
+    @rule(shapes=st.lists(SHAPES, max_size=5), return_exceptions=st.booleans(), form=FORMS)
     def map(self, shapes, return_exceptions, form):
-        series = self.new_series(shapes, is_map=True, return_exceptions=return_exceptions)
+        series = self.new_series(shapes, form, is_map=True, return_exceptions=return_exceptions)
 
         def expect():
             if not series.over:
@@ -55,7 +85,7 @@ class Maps(History):
 
         actor = Actor("map", expect, series.stop)
         series.noticed = lambda: actor.outcome is not None
-        rows = in_some_form(series.rows, form)
+        rows = self.in_some_form(series, form)
         self.act(actor, self.pool.map, self.run_call, rows, return_exceptions=return_exceptions)
 
     @precondition(is_open)
@@ -64,16 +94,16 @@ class Maps(History):
         ordered=st.booleans(),
         maxsize=st.sampled_from([None, 1, 2, 3]),
         return_exceptions=st.booleans(),
-        form=st.data(),
+        form=FORMS,
     )
     def imap(self, shapes, ordered, maxsize, return_exceptions, form):
         limit = math.inf if maxsize is None else maxsize
         if maxsize is None and isinstance(self.pool, GreenPool):
             limit = max(1, self.model.size)
         series = self.new_series(
-            shapes, ordered=ordered, maxsize=limit, return_exceptions=return_exceptions
+            shapes, form, ordered=ordered, maxsize=limit, return_exceptions=return_exceptions
         )
-        rows = in_some_form(series.rows, form)
+        rows = self.in_some_form(series, form)
         imap = self.pool.imap if ordered else self.pool.imap_unordered
 
         def order():
@@ -108,7 +138,7 @@ class Maps(History):
             if series.closed:
                 return CLOSED
             if rows := series.results():
-                return [became(row, series.return_exceptions) for row in rows]
+                return [became_result(series, row) for row in rows]
             if not series.over:
                 return None
             if series.closed is None:
@@ -131,7 +161,7 @@ class Maps(History):
                 self.read_out.add(series)
             if not series.closed and not actor.cancelled:
                 for row in series.results():
-                    if became(row, series.return_exceptions) == got:
+                    if became_result(series, row) == got:
                         series.take(row)
                         break
 
@@ -164,17 +194,6 @@ def number_of(call):
     return call.number
 
 
-def in_some_form(rows, data):
-    """The same rows as a list, a generator, or an async generator."""
-    form = data.draw(st.sampled_from(["list", "generator", "async generator"]), label="form")
-    if form == "list":
-        return rows
-    if form == "generator":
-        return (row for row in rows)
-
-    async def pull():
-        for row in rows:
-            await trio.lowlevel.checkpoint()
-            yield row
-
-    return pull()
+def became_result(series, row):
+    """What the reader of an iterator gets for a row, or for the error of the input."""
+    return became(row, series.return_exceptions and row is not series.flaw)

@@ -96,6 +96,9 @@ class Series:
     unread: list[Call] = attrs.field(factory=list)  # of an unordered one
     failures: list[Call] = attrs.field(factory=list)  # of a map; the first is what stopped it
     failing: bool = False  # a row has failed in this very step
+    flaw: Call | None = None  # stands for the error that its input ends with
+    broken: bool = False  # that was raised
+    told: bool = False  # and somebody has it
     noticed: Callable[[], bool] = attrs.field(default=bool, repr=False)  # that it is over
 
     @property
@@ -110,7 +113,8 @@ class Series:
 
     @property
     def wants_slot(self) -> bool:
-        more = len(self.begun) < min(len(self.rows), self.limit)
+        pulls = len(self.rows) + (self.flaw is not None and not self.broken)
+        more = len(self.begun) < min(pulls, self.limit)
         return more and not self.stopped and not self.failures
 
     @property
@@ -121,6 +125,8 @@ class Series:
 
     @property
     def over(self) -> bool:
+        if self.flaw and not (self.broken or self.stopped):
+            return False
         return all(row.over or (row.state == IDLE and self.stopped) for row in self.rows)
 
     def stop(self) -> None:
@@ -130,22 +136,29 @@ class Series:
 
     def results(self) -> list[Call]:
         """The rows of which one is the next result; none if there is none yet."""
-        if not self.ordered:
-            oldest = min((row.ended_in for row in self.unread), default=0)
+        if self.unread:
+            oldest = min(row.ended_in for row in self.unread)
             return [row for row in self.unread if row.ended_in == oldest]
-        while self.cursor < len(self.rows):
+        while self.ordered and self.cursor < len(self.rows):
             row = self.rows[self.cursor]
             if row.over and not row.void:
                 return [row]
             if not self.over:
                 break
             self.cursor += 1
-        return []
+        return self.last_words()
+
+    def last_words(self) -> list[Call]:
+        """The error of the input, if that is to be read after all results."""
+        due = self.flaw and self.broken and self.over and not self.told
+        return [self.flaw] if due and self.flaw else []
 
     def take(self, row: Call) -> None:
         """A reader has got it."""
         self.got += 1
-        if self.ordered:
+        if row is self.flaw:
+            self.told = True
+        elif self.ordered:
             self.cursor += 1
         else:
             self.unread.remove(row)
@@ -153,5 +166,6 @@ class Series:
     def leftovers(self) -> list[Call]:
         """The results that nobody has read."""
         if not self.ordered:
-            return self.unread
-        return [row for row in self.rows[self.cursor :] if row.over and not row.void]
+            return self.unread + self.last_words()
+        over = [row for row in self.rows[self.cursor :] if row.over and not row.void]
+        return over + self.last_words()

@@ -64,7 +64,7 @@ class Model:
 
     def may_linger(self, series: Series) -> bool:
         """Whether a series that is over may not have noticed it."""
-        unnoticed = series.over and not (series.stopped or series.noticed())
+        unnoticed = series.over and not (series.stopped or series.broken or series.noticed())
         stalled = len(series.begun) >= series.limit or series.rests
         return unnoticed and (stalled or (LATE_ENDS and self.free() < 1))
 
@@ -131,17 +131,17 @@ class Model:
         """The user of an iterator wants no more of it."""
         if not (series.closed or series.is_map) and (series.leftovers() or not series.over):
             for row in series.leftovers():
-                self._lose(row)
+                self._lose(series, row)
             series.closed = True
             series.stop()
         elif self.may_linger(series) and not series.is_map:
             series.closed = series.closed or None
             series.stop()
 
-    def _lose(self, row: Call) -> None:
+    def _lose(self, series: Series, row: Call) -> None:
         """A result that nobody will read."""
-        assert row.series is not None
-        if row.state == FAILED and not row.series.return_exceptions:
+        series.told |= row is series.flaw
+        if row.state == FAILED and (row is series.flaw or not series.return_exceptions):
             self.unseen.add(row.number)
 
     def see(self, call: Call) -> None:
@@ -162,13 +162,23 @@ class Model:
 
     # What follows from it
 
-    def settle(self, begun: Iterable[Call | Wait]) -> None:
-        """Bring it up to date. ``begun`` are those who got a slot, in the order of their news."""
+    def settle(self, begun: Iterable[Call | Wait], broken: Iterable[Series] = ()) -> None:
+        """Bring it up to date.
+
+        ``begun`` are those who got a slot, in the order of their news, and ``broken`` those whose
+        input has failed.
+        """
         self.step += 1
         waiting = dict.fromkeys(begun)
+        flaws = list(broken)
         before = list(self.line)
         rows = {series: len(series.begun) for series in self.series}
-        while self._begin_some(waiting) or self._end_some() or self._close_some():
+        while (
+            self._begin_some(waiting)
+            or self._end_some()
+            or self._break_some(flaws)
+            or self._close_some()
+        ):
             pass
         assert not waiting, f"these should not have begun: {list(waiting)}"
         for series in self.series:
@@ -196,7 +206,8 @@ class Model:
         for series in self.series:
             if series.wants_slot or series.failing:
                 rows = [row for row in series.rows if row.state == IDLE]
-                for row in rows if self.leaps else rows[:1]:
+                any_row = self.leaps or (series.is_map and series.flaw)  # some are hit before that
+                for row in rows if any_row else rows[:1]:
                     if series.rows.index(row) < series.limit:
                         may[row] = series
         # News may overtake each other, so those begin first who give their slot back at once, or
@@ -243,6 +254,22 @@ class Model:
                 series.stop()
         return bool(due or back or gone or failed)
 
+    def _break_some(self, flaws: list[Series]) -> bool:
+        """Inputs fail: of a map that is an error like those of its rows, but comes after them."""
+        for series in flaws:
+            series.broken = True
+            if series.is_map and series.flaw:
+                series.failures.append(series.flaw)
+            early = not (series.is_map or self.leaps) and len(series.begun) < len(series.rows)
+            assert series.stopped or not early, "an input was pulled too far ahead"
+        unread = [s for s in self.series if s.closed and not s.is_map and s.last_words()]
+        for series in unread:
+            for flaw in series.last_words():
+                self._lose(series, flaw)
+        broken = len(flaws) + len(unread)
+        flaws.clear()
+        return broken > 0
+
     def _close_some(self) -> bool:
         """The block closes its iterators when all else is over."""
         closable = self.leaving and not self.engaged()
@@ -269,6 +296,6 @@ class Model:
             if bad and not series.return_exceptions:
                 series.failures.append(call)
         elif series.closed:
-            self._lose(call)
+            self._lose(series, call)
         elif not series.ordered and not call.void:
             series.unread.append(call)

@@ -42,20 +42,17 @@ class ThreadHistories(Calls, Kills, Members, Maps):
 
         And if no more calls can come, the threads have ended.
         """
-        held = [call for call in self.heard if not (call.instant or call.released)]
-        ending = [call for call in self.heard if call.discarded and call not in held]
-        held = [call for call in held if not call.discarded]
-        held += [call for call in self.model.foreign if call.handle and call.handle in self.pool]
-        left_behind = [
-            call for call in held if call.leaves and (call.doomed or is_of_iterator(call))
-        ]
-        alive = len(held) > len(left_behind)
-        full = self.left == "normally" and len(held) >= self.pool.maxsize
+        here = [call for call in self.heard if not (call.instant or call.released)]
+        ending = [call for call in self.heard if call.discarded and call not in here]
+        left_behind = [c for c in here if c.leaves and (c.doomed or is_of_iterator(c))]
+        guests = [call for call in self.model.foreign if call.handle and call.handle in self.pool]
+        seats = len(guests) + sum(not call.discarded for call in here)
+        full = self.left == "normally" and seats >= self.pool.maxsize
         stuck = full and (self.model.line or any(series.is_map for series in self.model.series))
-        if self.left is not None and not (alive or stuck):
+        if self.left is not None and not (guests or len(here) > len(left_behind) or stuck):
             return self.outcome is not None
         ended = all(call.handle.ready() for call in ending)
-        return ended and self.pool.limiter.borrowed_tokens == len(held)
+        return ended and self.pool.limiter.borrowed_tokens == seats
 
     def set_size(self, size):
         self.pool.maxsize = size
