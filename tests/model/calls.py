@@ -107,7 +107,7 @@ class Calls(History):
         self.do(lambda: [self.gates[call].set() for call in calls])
 
     def handles(self):
-        return [call for call in self.model.calls if call.handle]
+        return [call for call in [*self.model.calls, *self.model.jobs] if call.handle]
 
     @precondition(lambda self: is_open(self) and self.handles())
     @rule(pick=PICKS)

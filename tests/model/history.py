@@ -149,7 +149,7 @@ class History(RuleBasedStateMachine):
             assert pool.free() == free
             if not model.series:
                 assert pool.waiting() == len(model.line)
-        for call in [call for call in [*model.calls, *model.foreign] if call.handle]:
+        for call in [*self.handles(), *model.foreign]:
             task = call.handle
             assert task.status.value == call.state, call
             assert task.ready() == call.over

@@ -39,7 +39,7 @@ class Kills(History):
     def kill(self, verdict, block):
         model = self.model
         queued = [wait.call for wait in model.line if wait.call and not wait.parked]
-        calls = [*queued, *(call for call in model.members() if not call.series)]
+        calls = [*queued, *model.jobs, *(call for call in model.members() if not call.series)]
         every_series = [series for series in model.series if not series.over]
         model.kill_all(verdict)
         if block:

@@ -61,7 +61,7 @@ class Members(History):
             got = shown(actor.outcome)
             if not (self.model.idle(surely=got is None) or self.over):
                 return None
-            if got is None and self.model.size == 0 and self.lingers():
+            if got is None and self.model.free() < 1 and self.lingers():
                 return None
             if got is None or got[0] == "value":
                 others = [each for each in self.actors if each.name == "join with errors"]

@@ -18,7 +18,7 @@ SUCCEEDED, FAILED, KILLED = "succeeded", "failed", "killed"
 class Call:
     """One call. ``fate`` is how it ends: it may ``return``, ``fail``, or ``obey`` a kill."""
 
-    number: int
+    number: Any  # what it returns, or fails with
     fate: str = "return"
     instant: bool = False  # it ends as soon as it begins, otherwise when it is released
     stubborn: bool = False  # a kill does not end it before it is released
@@ -34,6 +34,7 @@ class Call:
     )  # whether somebody waits for its error
     keeps_error: bool = False  # it goes to the block, whatever `on_error` is
     series: Series | None = attrs.field(default=None, repr=False)
+    whole: Series | None = attrs.field(default=None, repr=False)  # the map that it stands for
     void: bool = False  # a row that was killed with all of its series: no reader hears of it
     ended_in: int = 0  # the step in which it ended
     handle: Any = attrs.field(default=None, repr=False)
@@ -133,6 +134,12 @@ class Series:
         self.stopped = True
         for row in self.begun:
             row.doomed = True
+
+    def failure(self) -> Call | None:
+        """Whose error a map raises. An error counts for more than a kill."""
+        failed = [row for row in self.failures if row.state == FAILED]
+        first = self.failures[0] if self.failures else None
+        return min(failed, key=lambda row: row.number) if failed and first not in failed else first
 
     def results(self) -> list[Call]:
         """The rows of which one is the next result; none if there is none yet."""

@@ -29,6 +29,7 @@ class Model:
     leaps: bool = False  # the rows of a map may begin in any order
     line: list[Wait] = attrs.field(factory=list)
     calls: list[Call] = attrs.field(factory=list)
+    jobs: list[Call] = attrs.field(factory=list)  # those that stand for a map, and have no slot
     foreign: list[Call] = attrs.field(factory=list)  # those of another pool
     guests: list[Call] = attrs.field(factory=list)  # those of them that were added
     series: list[Series] = attrs.field(factory=list)
@@ -103,6 +104,8 @@ class Model:
         if not call.doomed:
             call.doomed = True
             call.verdict = verdict
+        if call.whole:
+            call.whole.stop()
         if call.state != RUNNING:
             call.state = KILLED
             self.line = [wait for wait in self.line if wait.call is not call or wait.guest]
@@ -110,7 +113,7 @@ class Model:
     def kill_all(self, verdict: str = "TaskKilled") -> None:
         """Kill what runs, and what waits without anybody waiting in it."""
         queued = [wait.call for wait in self.line if wait.call and not wait.parked]
-        for call in [*queued, *(call for call in self.members() if not call.series)]:
+        for call in [*queued, *self.jobs, *(c for c in self.members() if not c.series)]:
             self.kill(call, verdict)
         for series in self.series:
             self.kill_series(series, verdict)
@@ -145,11 +148,14 @@ class Model:
             self.unseen.add(row.number)
 
     def see(self, call: Call) -> None:
-        self.unseen.discard(call.number)
+        if call.state == FAILED:
+            self.unseen.discard(call.number)
 
     def take_down(self) -> None:
         """The block is left by an exception, or was cancelled."""
         self.guests.clear()
+        for call in self.jobs:
+            self.kill(call)
         for series in self.series:
             self.kill_series(series)
         for wait in list(self.line):
@@ -181,6 +187,8 @@ class Model:
         ):
             pass
         assert not waiting, f"these should not have begun: {list(waiting)}"
+        for job in self.jobs:
+            self._end_job(job)
         for series in self.series:
             series.failing = False
         for wait in [wait for wait in before if wait in self.line]:
@@ -206,7 +214,7 @@ class Model:
         for series in self.series:
             if series.wants_slot or series.failing:
                 rows = [row for row in series.rows if row.state == IDLE]
-                any_row = self.leaps or (series.is_map and series.flaw)  # some are hit before that
+                any_row = self.leaps or series.failing or (series.is_map and series.flaw)
                 for row in rows if any_row else rows[:1]:
                     if series.rows.index(row) < series.limit:
                         may[row] = series
@@ -284,11 +292,7 @@ class Model:
         call.ended_in = self.step
         series = call.series
         if series is None:
-            if call.state == FAILED and not call.awaited():
-                if call.keeps_error or self.on_error == "collect":
-                    self.unseen.add(call.number)
-                else:
-                    self.told.append(call.number)
+            self._report(call)
             return
         call.void = call.state == KILLED and series.stopped
         if series.is_map:
@@ -299,3 +303,28 @@ class Model:
             self._lose(series, call)
         elif not series.ordered and not call.void:
             series.unread.append(call)
+
+    def _end_job(self, job: Call) -> None:
+        """End a call that stands for a map, if that is over."""
+        series = job.whole
+        if series is None or job.over or not series.over or self.may_linger(series):
+            return
+        failure = series.failure()
+        if failure and failure.state == FAILED:
+            job.state = FAILED
+            job.number = failure.number
+            self._report(job)
+        elif failure or job.doomed:
+            job.state = KILLED
+            job.verdict = job.verdict if failure is None or job.doomed else failure.verdict
+        else:
+            job.state = SUCCEEDED
+            job.number = [row.number for row in series.rows]
+
+    def _report(self, call: Call) -> None:
+        """An error is kept for the block, or told, unless somebody waits for it."""
+        if call.state == FAILED and not call.awaited():
+            if call.keeps_error or self.on_error == "collect":
+                self.unseen.add(call.number)
+            else:
+                self.told.append(call.number)

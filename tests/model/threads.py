@@ -42,17 +42,17 @@ class ThreadHistories(Calls, Kills, Members, Maps):
 
         And if no more calls can come, the threads have ended.
         """
+        pool = self.pool
         here = [call for call in self.heard if not (call.instant or call.released)]
         ending = [call for call in self.heard if call.discarded and call not in here]
-        left_behind = [c for c in here if c.leaves and (c.doomed or is_of_iterator(c))]
-        guests = [call for call in self.model.foreign if call.handle and call.handle in self.pool]
+        guests = [call for call in self.model.foreign if call.handle and call.handle in pool]
         seats = len(guests) + sum(not call.discarded for call in here)
-        full = self.left == "normally" and seats >= self.pool.maxsize
-        stuck = full and (self.model.line or any(series.is_map for series in self.model.series))
-        if self.left is not None and not (guests or len(here) > len(left_behind) or stuck):
-            return self.outcome is not None
-        ended = all(call.handle.ready() for call in ending)
-        return ended and self.pool.limiter.borrowed_tokens == seats
+        books = pool.limiter.statistics()
+        if books.borrowed_tokens != seats or not all(call.handle.ready() for call in ending):
+            return False
+        discarded = [call for call in here if call.discarded and not call.handle.ready()]
+        alive = len(pool) or books.tasks_waiting or discarded
+        return self.left is None or self.outcome is not None or alive
 
     def set_size(self, size):
         self.pool.maxsize = size
@@ -87,7 +87,3 @@ class ThreadHistories(Calls, Kills, Members, Maps):
         else:
             assert len(self.pool) == len(members) + len(queued)
         assert {task.args[0] for task in self.pool} >= members
-
-
-def is_of_iterator(call):
-    return call.series is not None and not call.series.is_map
