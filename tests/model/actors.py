@@ -1,5 +1,7 @@
 """Somebody who does something to a pool, perhaps waits, and gets what the model says."""
 
+import math
+
 import attrs
 import trio
 
@@ -49,6 +51,8 @@ def became_killed(series):
 DONE = "value", None
 CANCELLED = "cancelled", None
 FULL = "raised", "PoolFull"
+LATE = "raised", "TooSlowError"
+NOT_YET = "value", False
 CLOSED = "raised", "ClosedResourceError"
 END = "raised", "StopAsyncIteration"
 
@@ -63,7 +67,9 @@ class Actor:
     of: object = None  # what he waits for
     accept: object = None  # a function that is told what he got
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    cancelled: bool = False
+    gave_up: object = None  # what he gets since he was cancelled, or his time was over
+    deadline: float = math.inf
+    late: object = None  # what he gets when his time is over
     outcome: object = None
 
     async def run(self, func, args, kwargs):

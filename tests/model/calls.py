@@ -1,10 +1,10 @@
 """What a history may do with single calls: begin them, wait for them, and let them end."""
 
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import rule
 
-from model.actors import CANCELLED, CLOSED, DONE, FULL, Actor, became
-from model.history import PICKS, SHAPES, History, is_open
+from model.actors import CANCELLED, CLOSED, DONE, FULL, LATE, Actor, became
+from model.history import PICKS, SHAPES, TIMEOUTS, History, is_open, when
 from model.parts import FAILED, IDLE, KILLED, RUNNING
 from triopool import PoolFull, Task
 
@@ -12,8 +12,8 @@ from triopool import PoolFull, Task
 class Calls(History):
     """Single calls."""
 
-    @precondition(is_open)
     @rule(shape=SHAPES)
+    @when(is_open)
     def spawn(self, shape):
         call = self.new_call(shape)
 
@@ -22,8 +22,8 @@ class Calls(History):
 
         self.wait_in_line("spawn", self.model.ask(call), DONE, spawn)
 
-    @precondition(is_open)
     @rule(shape=SHAPES)
+    @when(is_open)
     def spawn_nowait(self, shape):
         call = self.new_call(shape)
         free = self.model.free() >= 1
@@ -40,8 +40,8 @@ class Calls(History):
 
         self.do(order)
 
-    @precondition(is_open)
     @rule(shape=SHAPES)
+    @when(is_open)
     def apply_async(self, shape):
         call = self.new_call(shape)
         self.model.ask(call, parked=False)
@@ -51,9 +51,14 @@ class Calls(History):
 
         self.do(order)
 
-    @precondition(is_open)
-    @rule(shape=SHAPES, again=st.booleans(), blocking=st.sampled_from([True, True, False]))
-    def start_task(self, shape, again, blocking):
+    @rule(
+        shape=SHAPES,
+        again=st.booleans(),
+        blocking=st.sampled_from([True, True, False]),
+        timeout=TIMEOUTS,
+    )
+    @when(is_open)
+    def start_task(self, shape, again, blocking, timeout):
         """A new task, or one whose first `start` was cancelled."""
         model = self.model
         old = [call for call in model.calls if call.handle and call.state == IDLE]
@@ -64,16 +69,17 @@ class Calls(History):
             actor = Actor("start", lambda: FULL)
             self.act(actor, self.pool.start, call.handle, blocking=False)
         else:
-            self.wait_in_line("start", model.ask(call), DONE, self.pool.start, call.handle)
+            start = self.pool.start
+            self.wait_in_line("start", model.ask(call), DONE, start, call.handle, timeout=timeout)
 
-    @precondition(is_open)
     @rule(shape=SHAPES)
+    @when(is_open)
     def apply(self, shape):
         call = self.new_call(shape, awaited=lambda: True)
         wait = self.model.ask(call)
 
         def expect():
-            if actor.cancelled and (call.state == KILLED or not wait.given):
+            if actor.gave_up and (call.state == KILLED or not wait.given):
                 return CANCELLED
             if call.over:
                 return became(call)
@@ -97,11 +103,11 @@ class Calls(History):
         calls += [call for call in self.model.calls if call.seated or call.state == RUNNING]
         return [call for call in calls if not call.released]
 
-    @precondition(lambda self: self.running())
     @rule(picks=st.lists(PICKS, min_size=1, max_size=2))
+    @when(lambda self: self.running())
     def release(self, picks):
         """Let one or two calls end."""
-        calls = {self.pick(pick, self.running()) for pick in picks}
+        calls = dict.fromkeys(self.pick(pick, self.running()) for pick in picks)
         for call in calls:
             call.released = True
         self.do(lambda: [self.gates[call].set() for call in calls])
@@ -109,24 +115,22 @@ class Calls(History):
     def handles(self):
         return [call for call in [*self.model.calls, *self.model.jobs] if call.handle]
 
-    @precondition(lambda self: is_open(self) and self.handles())
-    @rule(pick=PICKS)
-    def get(self, pick):
+    @rule(pick=PICKS, timeout=TIMEOUTS)
+    @when(lambda self: is_open(self) and self.handles())
+    def get(self, pick, timeout):
         call = self.pick(pick, self.handles())
 
         def expect():
-            if actor.cancelled:
-                return CANCELLED
+            if actor.gave_up:
+                return actor.gave_up
             return became(call) if call.over else None
 
-        actor = Actor("get", expect, of=call, accept=lambda _: self.model.see(call))
-        call.awaited = lambda: any(
-            other.of is call and not other.cancelled for other in self.actors
-        )
-        self.act(actor, call.handle.get)
+        actor = Actor("get", expect, of=call, accept=lambda _: self.model.see(call), late=LATE)
+        call.awaited = lambda: any(other.of is call and not other.gave_up for other in self.actors)
+        self.act(actor, call.handle.get, timeout=timeout)
 
-    @precondition(lambda self: is_open(self) and self.handles())
     @rule(pick=PICKS)
+    @when(lambda self: is_open(self) and self.handles())
     def look_at_the_error(self, pick):
         call = self.pick(pick, self.handles())
         error = call.handle.exception

@@ -1,5 +1,6 @@
 """A history of a pool: after each step it is what the model says."""
 
+import functools
 import math
 import warnings
 
@@ -8,7 +9,7 @@ import trio
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from model.actors import CANCELLED, CLOSED, DONE, Actor, Bang, Boom, shown
+from model.actors import CLOSED, DONE, FULL, Actor, Bang, Boom, shown
 from model.loop import Loop
 from model.parts import KILLED, SUCCEEDED
 from triopool import GreenPool, Group
@@ -18,6 +19,7 @@ SHAPES = st.tuples(
     st.sampled_from([False, False, True]),  # it ends as soon as it begins
     st.sampled_from([False, False, True]),  # it is stubborn
 )
+TIMEOUTS = st.sampled_from([None, None, 1, 2])  # in seconds
 PICKS = st.integers(0, 1 << 16)
 
 
@@ -25,13 +27,33 @@ def is_open(machine):
     return machine.left is None
 
 
+def when(condition):
+    """Let a rule do nothing unless this holds. It goes below ``rule``.
+
+    What happens in threads does not repeat itself, so their rules must be drawn all the same.
+    """
+
+    def decorate(func):
+        @functools.wraps(func)
+        def checked(self, *args, **kwargs):
+            if condition(self):
+                func(self, *args, **kwargs)
+
+        return precondition(lambda self: not self.repeats or condition(self))(checked)
+
+    return decorate
+
+
 class History(RuleBasedStateMachine):
     """What has happened to a pool, and how it is compared with the model after each step."""
+
+    repeats = True  # the same steps have the same consequences
 
     def start(self, pool, model):
         self.pool = pool
         self.model = model
         self.actors = []
+        self.now = 0
         self.begun = []
         self.broken = []  # series whose input has failed
         self.crowd = []  # how many slots were taken when a call began that had no right to one
@@ -180,15 +202,17 @@ class History(RuleBasedStateMachine):
         assert (books.tasks_waiting, len(self.pool)) == (0, 0)
 
     def act(self, actor, func, *args, **kwargs):
+        if kwargs.get("timeout") is not None:
+            actor.deadline = self.now + kwargs["timeout"]
         self.actors.append(actor)
         self.do(lambda: self.loop.nursery.start_soon(actor.run, func, args, kwargs))
 
-    def wait_in_line(self, name, wait, result, func, *args, **more):
+    def wait_in_line(self, name, wait, result, func, *args, timeout=None, **more):
         """Do something that waits for a slot."""
 
         def expect():
-            if actor.cancelled:
-                return CANCELLED
+            if actor.gave_up:
+                return actor.gave_up
             if wait.given or (call and call.state == KILLED):
                 return result
             return CLOSED if self.over else None
@@ -197,19 +221,22 @@ class History(RuleBasedStateMachine):
             if wait in self.model.line:
                 self.model.withdraw(wait)
 
-        async def run():
-            await func(*args)
+        async def run(timeout=None):
+            if timeout is None:
+                await func(*args)
+            else:
+                await func(*args, timeout=timeout)
             if wait.who is wait:
                 self.begun.append(wait)
 
         call = wait.call
-        actor = Actor(name, expect, cancel, **more)
-        self.act(actor, run)
+        actor = Actor(name, expect, cancel, late=FULL, **more)
+        self.act(actor, run, timeout=timeout)
 
     # The end
 
-    @precondition(is_open)
     @rule(how=st.sampled_from(["normally", "error", "cancelled"]), chance=st.integers(0, 3))
+    @when(is_open)
     def leave(self, how, chance):
         if chance:
             return
@@ -222,8 +249,8 @@ class History(RuleBasedStateMachine):
         scope = self.pool.cancel_scope
         self.do(scope.cancel if how == "cancelled" else self.leave_event.set)
 
-    @precondition(lambda self: self.over)
     @rule()
+    @when(lambda self: self.over)
     def use_it_after_the_end(self):
         def order():
             with pytest.raises(trio.ClosedResourceError):
@@ -250,7 +277,7 @@ class History(RuleBasedStateMachine):
         tidy = self.left is None and self.tidy is not None
         if tidy:
             for index in range(len(self.handles())):
-                self.get(index)
+                self.get(index, None)
         while tidy and (self.running() or self.readable()):
             self.read_all()
             if self.running():

@@ -14,12 +14,13 @@ class Loop:
     def __init__(self, is_still):
         self._is_still = is_still  # whether nothing moves where Trio does not see it
         self._passes = queue.SimpleQueue()  # of Trio's loop, due now
+        self.clock = MockClock()
         self._order = self._is_idle = self._ended = None
         trio.lowlevel.start_guest_run(
             self._main,
             run_sync_soon_threadsafe=self._passes.put,
             done_callback=self._note_end,
-            clock=MockClock(),
+            clock=self.clock,
         )
         self._run()
 

@@ -5,10 +5,10 @@ import warnings
 
 import trio
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import rule
 
-from model.actors import CANCELLED, CLOSED, DONE, END, Actor, Boom, became, became_killed
-from model.history import PICKS, SHAPES, History, is_open
+from model.actors import CLOSED, DONE, END, Actor, Boom, became, became_killed
+from model.history import PICKS, SHAPES, History, is_open, when
 from model.parts import FAILED, RUNNING, Call, Series
 from triopool import GreenPool
 
@@ -63,8 +63,8 @@ class Maps(History):
         kind, _ = form
         return {"list": lambda: series.rows, "generator": pull, "async": pull_async}[kind]()
 
-    @precondition(is_open)
     @rule(shapes=st.lists(SHAPES, max_size=5), return_exceptions=st.booleans(), form=FORMS)
+    @when(is_open)
     def map(self, shapes, return_exceptions, form):
         series = self.new_series(shapes, form, is_map=True, return_exceptions=return_exceptions)
 
@@ -74,8 +74,8 @@ class Maps(History):
             failure = series.failure()
             if failure and failure.state == FAILED:
                 return became(failure)
-            if actor.cancelled:
-                return CANCELLED
+            if actor.gave_up:
+                return actor.gave_up
             if failure:
                 return became(failure)
             if series.killed and self.left != "cancelled":
@@ -90,8 +90,8 @@ class Maps(History):
         rows = self.in_some_form(series, form)
         self.act(actor, self.pool.map, self.run_call, rows, return_exceptions=return_exceptions)
 
-    @precondition(is_open)
     @rule(shapes=st.lists(SHAPES, max_size=4), form=FORMS)
+    @when(is_open)
     def map_async(self, shapes, form):
         if DEAF_JOBS and form == ("generator", True):
             form = "async", True
@@ -106,7 +106,6 @@ class Maps(History):
 
         self.do(order)
 
-    @precondition(is_open)
     @rule(
         shapes=st.lists(SHAPES, max_size=6),
         ordered=st.booleans(),
@@ -114,6 +113,7 @@ class Maps(History):
         return_exceptions=st.booleans(),
         form=FORMS,
     )
+    @when(is_open)
     def imap(self, shapes, ordered, maxsize, return_exceptions, form):
         limit = math.inf if maxsize is None else maxsize
         if maxsize is None and isinstance(self.pool, GreenPool):
@@ -144,15 +144,15 @@ class Maps(History):
         """The iterators that nobody reads or closes now."""
         return [s for s in self.streams if not any(actor.of is s for actor in self.actors)]
 
-    @precondition(lambda self: is_open(self) and self.unwatched())
     @rule(pick=PICKS)
+    @when(lambda self: is_open(self) and self.unwatched())
     def read(self, pick):
         series = self.pick(pick, self.unwatched())
         series.touched = series.read = True
 
         def expect():
-            if actor.cancelled:
-                return CANCELLED
+            if actor.gave_up:
+                return actor.gave_up
             if series.closed:
                 return CLOSED
             if rows := series.results():
@@ -177,7 +177,7 @@ class Maps(History):
             series.read = False
             if got in (END, CLOSED) or not series.results():
                 self.read_out.add(series)
-            if not series.closed and not actor.cancelled:
+            if not series.closed and not actor.gave_up:
                 for row in series.results():
                     if became_result(series, row) == got:
                         series.take(row)
@@ -186,8 +186,8 @@ class Maps(History):
         actor = Actor("read", expect, cancel, of=series, accept=accept)
         self.act(actor, self.streams[series].__anext__)
 
-    @precondition(lambda self: is_open(self) and self.unwatched())
     @rule(pick=PICKS)
+    @when(lambda self: is_open(self) and self.unwatched())
     def aclose(self, pick):
         series = self.pick(pick, self.unwatched())
         series.touched = True
@@ -195,8 +195,8 @@ class Maps(History):
         actor = Actor("aclose", lambda: DONE if series.over else None, of=series)
         self.act(actor, self.streams[series].aclose)
 
-    @precondition(lambda self: is_open(self) and self.unwatched())
     @rule(pick=PICKS)
+    @when(lambda self: is_open(self) and self.unwatched())
     def drop(self, pick):
         series = self.pick(pick, self.unwatched())
         with warnings.catch_warnings(record=True) as caught:

@@ -4,18 +4,19 @@ import math
 
 import trio
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import rule
 
-from model.actors import CANCELLED, DONE, Actor, shown
-from model.history import PICKS, SHAPES, History, is_open
+from model.actors import CANCELLED, DONE, NOT_YET, Actor, shown
+from model.history import PICKS, SHAPES, TIMEOUTS, History, is_open, when
 from model.parts import RUNNING, Call
+from triopool import PoolFull
 
 
 class Members(History):
     """Members, size and `join`."""
 
-    @precondition(is_open)
     @rule(shape=SHAPES)
+    @when(is_open)
     def call_elsewhere(self, shape):
         """A call of another pool, to be added to this one."""
         call = Call(1000 + len(self.model.foreign), *shape)
@@ -29,38 +30,41 @@ class Members(History):
 
         self.do(order)
 
-    @precondition(lambda self: is_open(self) and self.model.foreign)
-    @rule(pick=PICKS)
-    def add(self, pick):
+    @rule(pick=PICKS, timeout=TIMEOUTS)
+    @when(lambda self: is_open(self) and self.model.foreign)
+    def add(self, pick, timeout):
         call = self.pick(pick, self.model.foreign)
         if call.over or call in self.model.guests:
             self.act(Actor("add", lambda: DONE), self.pool.add, call.handle)
         else:
             wait = self.model.ask(call, guest=True)
-            self.wait_in_line("add", wait, DONE, self.pool.add, call.handle)
+            self.wait_in_line("add", wait, DONE, self.pool.add, call.handle, timeout=timeout)
 
-    @precondition(lambda self: is_open(self) and self.handles())
     @rule(pick=PICKS)
+    @when(lambda self: is_open(self) and self.handles())
     def discard(self, pick):
         call = self.pick(pick, [*self.handles(), *self.model.foreign])
         self.model.discard(call)
         self.do(lambda: self.pool.discard(call.handle))
 
-    @precondition(lambda self: self.left in (None, "normally") and self.model.size < math.inf)
     @rule(size=st.integers(0, 4))
+    @when(lambda self: self.left in (None, "normally") and self.model.size < math.inf)
     def resize(self, size):
         self.model.size = size
         self.do(lambda: self.set_size(size))
 
-    @precondition(is_open)
-    @rule(raise_error=st.booleans())
-    def join(self, raise_error):
+    @rule(raise_error=st.booleans(), timeout=TIMEOUTS)
+    @when(is_open)
+    def join(self, raise_error, timeout):
         def expect():
-            if actor.cancelled:
+            if actor.gave_up == CANCELLED:
                 return CANCELLED
             got = shown(actor.outcome)
-            if not (self.model.idle(surely=got is None) or self.over):
+            idle = self.model.idle(surely=got is None) or self.over
+            if not (idle or actor.gave_up):
                 return None
+            if actor.gave_up and got and got[0] == "value":
+                return [NOT_YET, ("value", True)] if idle else NOT_YET
             if got is None and self.model.free() < 1 and self.lingers():
                 return None
             if got is None or got[0] == "value":
@@ -84,13 +88,14 @@ class Members(History):
                 self.model.unseen -= {int(text.removeprefix("Boom ")) for text in got[1]}
 
         name = "join with errors" if raise_error else "join"
-        actor = Actor(name, expect, lambda: None, accept=accept)
-        self.act(actor, self.pool.join, raise_error=raise_error)
+        actor = Actor(name, expect, lambda: None, accept=accept, late=NOT_YET)
+        self.act(actor, self.pool.join, raise_error=raise_error, timeout=timeout)
 
-    @precondition(is_open)
-    @rule()
-    def wait_available(self):
-        async def wait():
-            assert await self.pool.wait_available() >= 1
+    @rule(timeout=TIMEOUTS)
+    @when(is_open)
+    def wait_available(self, timeout):
+        async def wait(timeout=None):
+            if not await self.pool.wait_available(timeout):
+                raise PoolFull
 
-        self.wait_in_line("wait_available", self.model.ask(None), DONE, wait)
+        self.wait_in_line("wait_available", self.model.ask(None), DONE, wait, timeout=timeout)

@@ -2,10 +2,10 @@
 
 import attrs
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import rule
 
-from model.actors import CANCELLED, DONE, END, Actor, became
-from model.history import PICKS, SHAPES, History, is_open
+from model.actors import DONE, END, Actor, became
+from model.history import PICKS, SHAPES, History, is_open, when
 from model.parts import Call
 from triopool import GreenPile
 
@@ -24,8 +24,8 @@ class Pile:
 class Piles(History):
     """Piles."""
 
-    @precondition(is_open)
     @rule(return_exceptions=st.booleans())
+    @when(is_open)
     def pile(self, return_exceptions):
         real = self.do(lambda: GreenPile(self.pool, return_exceptions=return_exceptions))
         self.piles.append(Pile(real, return_exceptions))
@@ -34,8 +34,8 @@ class Piles(History):
         waiting = [actor.of for actor in self.actors if actor.name == "pile.spawn"]
         return [pile for pile in self.piles if not (pile.closed or pile in waiting)]
 
-    @precondition(lambda self: is_open(self) and self.spawnable())
     @rule(pick=PICKS, shape=SHAPES)
+    @when(lambda self: is_open(self) and self.spawnable())
     def spawn_into_pile(self, pick, shape):
         pile = self.pick(pick, self.spawnable())
         seen = pile.return_exceptions
@@ -54,21 +54,21 @@ class Piles(History):
         wait = self.model.ask(call)
         self.wait_in_line("pile.spawn", wait, DONE, spawn, of=pile, accept=accept)
 
-    @precondition(lambda self: is_open(self) and self.piles)
     @rule(pick=PICKS)
+    @when(lambda self: is_open(self) and self.piles)
     def close_pile(self, pick):
         pile = self.pick(pick, self.piles)
         pile.closed = True
         self.do(pile.real.close)
 
-    @precondition(lambda self: is_open(self) and self.unread_piles())
     @rule(pick=PICKS)
+    @when(lambda self: is_open(self) and self.unread_piles())
     def read_pile(self, pick):
         pile = self.pick(pick, self.unread_piles())
 
         def expect():
-            if actor.cancelled:
-                return CANCELLED
+            if actor.gave_up:
+                return actor.gave_up
             if pile.calls:
                 call = pile.calls[0]
                 return became(call, pile.return_exceptions) if call.over else None
@@ -77,7 +77,7 @@ class Piles(History):
             return ("raised", "ClosedResourceError") if self.over else None
 
         def accept(got):
-            if pile.calls and not actor.cancelled:
+            if pile.calls and not actor.gave_up:
                 pile.coming -= 1
                 self.model.see(pile.calls[0])
                 self.just_read.add(f"Boom {pile.calls.pop(0).number}")

@@ -18,6 +18,8 @@ from triopool import ThreadPool
 class ThreadHistories(Calls, Kills, Members, Maps):
     """What may happen to a ThreadPool: a running call ends when it is released, and not before."""
 
+    repeats = False
+
     @initialize(
         schedule=st.random_module(),
         size=st.sampled_from([1, 2, 3, 0]),
