@@ -53,7 +53,9 @@ class ThreadHistories(Calls, Kills, Members, Maps):
         if books.borrowed_tokens != seats or not all(call.handle.ready() for call in ending):
             return False
         discarded = [call for call in here if call.discarded and not call.handle.ready()]
-        alive = len(pool) or books.tasks_waiting or discarded
+        alive = len(pool) > len(guests) or discarded
+        if self.left == "normally":
+            alive = alive or guests or books.tasks_waiting
         return self.left is None or self.outcome is not None or alive
 
     def set_size(self, size):
