@@ -1,6 +1,7 @@
 """A history of a pool: after each step it is what the model says."""
 
 import functools
+import logging
 import math
 import warnings
 
@@ -11,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from model.actors import CLOSED, DONE, FULL, Actor, Bang, Boom, shown
 from model.loop import Loop
-from model.parts import KILLED, SUCCEEDED
+from model.parts import KILLED, RUNNING, SUCCEEDED, WAITING
+from model.plain import Cut
 from triopool import GreenPool, Group
 
 SHAPES = st.tuples(
@@ -19,6 +21,8 @@ SHAPES = st.tuples(
     st.sampled_from([False, False, True]),  # it ends as soon as it begins
     st.sampled_from([False, False, True]),  # it is stubborn
 )
+LOGGER = logging.getLogger("triopool")
+ON_ERROR = st.sampled_from([*["collect"] * 3, "call", "log", "cancel"])
 TIMEOUTS = st.sampled_from([None, None, 1, 2])  # in seconds
 PICKS = st.integers(0, 1 << 16)
 
@@ -65,11 +69,19 @@ class History(RuleBasedStateMachine):
         self.left = None  # how the block was left
         self.over = False
         self.outcome = None  # of the block
+        self.cut = False  # an error has taken the pool down
         self.failed = False  # the pool is not what the model says
         self.loop = Loop(self.is_still)
         self.others = Group()
         self.leave_event = trio.Event()
         self.loop(lambda: self.loop.nursery.start_soon(self.live))
+
+        LOGGER.addFilter(self.overhear)
+
+    def overhear(self, record):
+        """A filter of the log: what the pool writes there is for nobody else."""
+        self.told.append(record.exc_info[1].args[0])
+        return False
 
     def is_still(self):
         """Whether nothing moves where Trio does not see it."""
@@ -136,7 +148,15 @@ class History(RuleBasedStateMachine):
         model = self.model
         begun, self.begun = self.begun, []
         broken, self.broken = self.broken, []
-        model.settle(begun, broken)
+        if not self.cut:
+            try:
+                model.settle(begun, broken)
+            except Cut:
+                self.cut = True
+                self.left = "cut"
+        if self.cut:
+            self.compare_when_cut()
+            return
         assert not self.crowd
         assert sorted(self.told) == sorted(model.told)
         was_over = self.over
@@ -155,6 +175,24 @@ class History(RuleBasedStateMachine):
             self.check_books()
         if self.over and not was_over:
             self.check_end()
+
+    def compare_when_cut(self):
+        """All of it ends at once, and much of what becomes of it is open. But nothing is lost."""
+        assert self.pool.cancel_scope.cancel_called
+        if self.over or self.outcome is None:
+            return
+        self.over = True
+        told = [shown(actor.outcome) for actor in self.actors]
+        assert None not in told, "somebody waits for a pool that is over"
+        raised = [shown(self.outcome), *(each for each in told if each[0] == "raised")]
+        errors = [error for _, value in raised if isinstance(value, list) for error in value]
+        assert len(errors) == len(set(errors)), "an error was reported twice"
+        assert f"Boom {self.model.cutter}" in errors
+        assert self.model.unseen <= {int(error.removeprefix("Boom ")) for error in errors}
+        books = self.pool.limiter.statistics()
+        assert (books.tasks_waiting, len(self.pool)) == (0, 0)
+        for call in self.handles():
+            assert call.handle.status.value not in (WAITING, RUNNING)
 
     def check_books(self):
         pool, model = self.pool, self.model
@@ -265,6 +303,7 @@ class History(RuleBasedStateMachine):
             if not self.failed:
                 self.end()
         finally:
+            LOGGER.removeFilter(self.overhear)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ResourceWarning)
                 self.streams.clear()
@@ -289,3 +328,4 @@ class History(RuleBasedStateMachine):
         while self.running():
             self.release([0])
         assert self.over
+        assert self.pool.limiter.borrowed_tokens == 0

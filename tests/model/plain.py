@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 LATE_ENDS = True
 
 
+class Cut(Exception):
+    """An error takes the pool down, in the middle of whatever else happens."""
+
+
 @attrs.define(eq=False)
 class Model:
     """A pool of which everything is known."""
@@ -34,7 +38,8 @@ class Model:
     guests: list[Call] = attrs.field(factory=list)  # those of them that were added
     series: list[Series] = attrs.field(factory=list)
     unseen: set[int] = attrs.field(factory=set)  # errors that the block is going to raise
-    told: list[int] = attrs.field(factory=list)  # errors that `on_error` was called with
+    told: list[int] = attrs.field(factory=list)  # errors that went to `on_error`, or into the log
+    cutter: int | None = None  # the error that took the pool down
     leaving: bool = False  # the block was left normally
     step: int = 0
 
@@ -326,5 +331,8 @@ class Model:
         if call.state == FAILED and not call.awaited():
             if call.keeps_error or self.on_error == "collect":
                 self.unseen.add(call.number)
+            elif self.on_error == "cancel":
+                self.cutter = call.number
+                raise Cut
             else:
                 self.told.append(call.number)

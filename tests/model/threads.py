@@ -8,6 +8,7 @@ from hypothesis.stateful import initialize
 
 from model.actors import Boom
 from model.calls import Calls
+from model.history import ON_ERROR
 from model.kills import Kills
 from model.maps import Maps
 from model.members import Members
@@ -23,13 +24,13 @@ class ThreadHistories(Calls, Kills, Members, Maps):
     @initialize(
         schedule=st.random_module(),
         size=st.sampled_from([1, 2, 3, 0]),
-        on_error=st.sampled_from(["collect", "collect", "call"]),
+        on_error=ON_ERROR,
         abandons=st.booleans(),
         tidy=st.sampled_from([None, 0, 1, 2]),
     )
     def open(self, schedule, size, on_error, abandons, tidy):
         self.tidy = tidy
-        hear = self.hear if on_error == "call" else "collect"
+        hear = self.hear if on_error == "call" else on_error
         self.abandons = abandons
         self.heard = []
         pool = ThreadPool(size, on_error=hear, abandon_on_cancel=abandons)
