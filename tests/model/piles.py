@@ -15,20 +15,28 @@ class Pile:
     """A pile of the model, and the real one."""
 
     real: GreenPile
+    ordered: bool
     return_exceptions: bool
     calls: list[Call] = attrs.field(factory=list)  # unread ones, in the order of their start
     coming: int = 0
     closed: bool = False
 
+    def results(self):
+        """The calls of which one is the next result; none if there is none yet."""
+        calls = self.calls[:1] if self.ordered else self.calls
+        over = [call for call in calls if call.over]
+        first = min((call.ended_in for call in over), default=0)
+        return [call for call in over if call.ended_in == first]
+
 
 class Piles(History):
     """Piles."""
 
-    @rule(return_exceptions=st.booleans())
+    @rule(ordered=st.booleans(), return_exceptions=st.booleans())
     @when(is_open)
-    def pile(self, return_exceptions):
-        real = self.do(lambda: GreenPile(self.pool, return_exceptions=return_exceptions))
-        self.piles.append(Pile(real, return_exceptions))
+    def pile(self, ordered, return_exceptions):
+        how = {"ordered": ordered, "return_exceptions": return_exceptions}
+        self.piles.append(Pile(self.do(lambda: GreenPile(self.pool, **how)), **how))
 
     def spawnable(self):
         waiting = [actor.of for actor in self.actors if actor.name == "pile.spawn"]
@@ -69,18 +77,22 @@ class Piles(History):
         def expect():
             if actor.gave_up:
                 return actor.gave_up
+            if calls := pile.results():
+                return [became(call, pile.return_exceptions) for call in calls]
             if pile.calls:
-                call = pile.calls[0]
-                return became(call, pile.return_exceptions) if call.over else None
+                return None
             if pile.closed and not pile.coming:
                 return END
             return ("raised", "ClosedResourceError") if self.over else None
 
         def accept(got):
-            if pile.calls and not actor.gave_up:
-                pile.coming -= 1
-                self.model.see(pile.calls[0])
-                self.just_read.add(f"Boom {pile.calls.pop(0).number}")
+            for call in pile.results():
+                if became(call, pile.return_exceptions) == got and not actor.gave_up:
+                    pile.coming -= 1
+                    pile.calls.remove(call)
+                    self.model.see(call)
+                    self.just_read.add(f"Boom {call.number}")
+                    break
 
         actor = Actor("pile.next", expect, lambda: None, of=pile, accept=accept)
         self.act(actor, pile.real.next)
