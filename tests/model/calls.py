@@ -99,7 +99,7 @@ class Calls(History):
 
     def running(self):
         """The calls that may be released, those included that a kill has left behind."""
-        if self.cut:
+        if self.left == "cut":
             calls = [*self.model.calls, *self.model.foreign]
             return [call for call in calls if not call.released]
         calls = [call for call in self.model.foreign if not call.over]

@@ -13,7 +13,6 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from model.actors import CLOSED, DONE, FULL, Actor, Bang, Boom, shown
 from model.loop import Loop
 from model.parts import IDLE, KILLED, RUNNING, SUCCEEDED, WAITING
-from model.plain import Cut
 from triopool import GreenPool, Group
 
 SHAPES = st.tuples(
@@ -66,10 +65,9 @@ class History(RuleBasedStateMachine):
         self.streams = {}  # {series: its iterator}
         self.read_out = set()  # those that have come to their end
         self.piles = []
-        self.left = None  # how the block was left
+        self.left = None  # how the block was left; `cut`, if an error in it did that
         self.over = False
         self.outcome = None  # of the block
-        self.cut = False  # an error has taken the pool down
         self.failed = False  # the pool is not what the model says
         self.loop = Loop(self.is_still)
         self.others = Group()
@@ -148,15 +146,14 @@ class History(RuleBasedStateMachine):
         model = self.model
         begun, self.begun = self.begun, []
         broken, self.broken = self.broken, []
-        if not self.cut:
-            try:
-                model.settle(begun, broken)
-            except Cut:
-                self.cut = True
-                self.left = "cut"
-        if self.cut:
+        cancelled = self.pool.cancel_scope.cancel_called
+        if cancelled and model.on_error == "cancel" and self.left in (None, "normally"):
+            self.left = "cut"
+        if self.left == "cut":
             self.compare_when_cut()
             return
+        model.settle(begun, broken)
+        assert cancelled or not model.cut
         assert not self.crowd
         assert sorted(self.told) == sorted(model.told)
         was_over = self.over
@@ -177,8 +174,7 @@ class History(RuleBasedStateMachine):
             self.check_end()
 
     def compare_when_cut(self):
-        """All of it ends at once, and much of what becomes of it is open. But nothing is lost."""
-        assert self.pool.cancel_scope.cancel_called
+        """An error takes the pool down. Much of what comes of that is open, but nothing is lost."""
         if self.over or self.outcome is None:
             return
         self.over = True
@@ -188,10 +184,14 @@ class History(RuleBasedStateMachine):
             assert actor.outcome or unstarted or elsewhere, "a waiter was forgotten"
         told = [shown(actor.outcome) for actor in self.actors if actor.name == "join with errors"]
         raised = [each for each in [shown(self.outcome), *told] if each[0] == "raised"]
-        errors = [error for _, errors in raised for error in errors]
+        errors = [int(error.removeprefix("Boom ")) for _, errors in raised for error in errors]
+        assert errors
         assert len(errors) == len(set(errors)), "an error was reported twice"
-        assert f"Boom {self.model.cutter}" in errors
-        assert self.model.unseen <= {int(error.removeprefix("Boom ")) for error in errors}
+        assert self.model.unseen <= set(errors)
+        failing = {call.number for call in self.model.calls if call.fate == "fail"}
+        assert set(errors) <= failing | {
+            series.flaw.number for series in self.model.series if series.flaw
+        }
         books = self.pool.limiter.statistics()
         assert (books.tasks_waiting, len(self.pool)) == (0, 0)
         for call in self.handles():

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 LATE_ENDS = True
 
 
-class Cut(Exception):
-    """An error takes the pool down, in the middle of whatever else happens."""
-
-
 @attrs.define(eq=False)
 class Model:
     """A pool of which everything is known."""
@@ -39,7 +35,7 @@ class Model:
     series: list[Series] = attrs.field(factory=list)
     unseen: set[int] = attrs.field(factory=set)  # errors that the block is going to raise
     told: list[int] = attrs.field(factory=list)  # errors that went to `on_error`, or into the log
-    cutter: int | None = None  # the error that took the pool down
+    cut: bool = False  # an error is to take the pool down
     leaving: bool = False  # the block was left normally
     step: int = 0
 
@@ -332,7 +328,7 @@ class Model:
             if call.keeps_error or self.on_error == "collect":
                 self.unseen.add(call.number)
             elif self.on_error == "cancel":
-                self.cutter = call.number
-                raise Cut
+                self.unseen.add(call.number)
+                self.cut = True
             else:
                 self.told.append(call.number)
