@@ -27,7 +27,7 @@ import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 import triopool
-from triopool import Pool, ThreadPoolExecutor, _executor_threads
+from triopool import Pool, ThreadPoolExecutor, _executor_map, _executor_threads
 from triopool._executor_map import Row
 from triopool._executor_threads import Threads, work
 from triopool._futures import Future
@@ -254,9 +254,12 @@ def test_a_failing_initializer_breaks_what_has_not_begun(
         cancelled.cancel()
         rows = executor.map(int, "12")
         gate.open()
-        for call in calls:
-            with pytest.raises(BrokenThreadPool, match="initializer failed"):
+        lengths = []
+        for call in (calls[0], *calls):
+            with pytest.raises(BrokenThreadPool, match="initializer failed") as caught:
                 call.result()
+            lengths.append(len(traceback.extract_tb(caught.value.__traceback__)))
+        assert len(set(lengths)) == 1  # it does not grow
         assert cancelled.cancelled()
         with pytest.raises(BrokenThreadPool, match="initializer failed"):
             next(rows)
@@ -747,6 +750,41 @@ def test_a_timeout_is_for_all_of_a_map(executor: ThreadPoolExecutor) -> None:
     assert list(done) == [1, 2]  # what is there in time is there
 
 
+def test_when_the_time_of_a_map_is_over_reading_does_not_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timeouts = []
+
+    class Spy:
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
+            self.release = self._lock.release
+
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+            if blocking and timeout >= 0:
+                timeouts.append(timeout)
+            return self._lock.acquire(blocking, timeout)
+
+    def wait(futures: Any, timeout: float) -> Any:
+        timeouts.append(timeout)
+        return wait_really(futures, timeout)
+
+    class Subclass(ThreadPoolExecutor):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return super().submit(fn, *args, **kwargs)
+
+    wait_really = concurrent.futures.wait
+    monkeypatch.setattr(concurrent.futures, "wait", wait)
+    monkeypatch.setattr(_executor_map, "Lock", Spy)
+    for kind in (ThreadPoolExecutor, Subclass):
+        gate = Gate()
+        with kind(1) as executor:
+            with pytest.raises(TimeoutError):
+                next(executor.map(gate, "12", timeout=-1))
+            gate.open()
+    assert timeouts == [0, 0]
+
+
 def test_a_slow_row_does_not_hold_up_the_quick_ones_behind_it(gate: Gate) -> None:
     seen = threading.Semaphore(0)
 
@@ -899,6 +937,43 @@ def test_an_error_keeps_nothing_alive(how: str, no_gc: None) -> None:
         del arg
         assert gone.wait(60)
         assert ref() is None
+
+
+@pytest.mark.parametrize("where", ["a call", "a subclass", "the input", "a call that nobody reads"])
+def test_an_error_of_a_map_is_in_no_cycle(where: str, no_gc: None) -> None:
+    class Subclass(ThreadPoolExecutor):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return super().submit(fn, *args, **kwargs)
+
+    class Mine(Exception):
+        """Which can be weakly referenced."""
+
+    refs: list[weakref.ref[Any]] = []
+
+    def call(n: int) -> int:
+        if n == 0:
+            return n
+        error = Mine(n)
+        refs.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    with Subclass(1) if where == "a subclass" else ThreadPoolExecutor(1) as executor:
+        if where == "the input":
+            results: Any = executor.map(abs, map(call, [0, 1]), buffersize=1)
+        else:
+            results = executor.map(call, [0, 1])
+        assert next(results) == 0
+        if where != "a call that nobody reads":
+            try:
+                next(results)
+            except Mine:
+                pass
+    results.close()
+    del results
+    assert [ref() for ref in refs] == [None]
 
 
 async def test_an_error_that_was_awaited_keeps_nothing_alive(no_gc: None) -> None:

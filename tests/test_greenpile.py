@@ -475,6 +475,8 @@ async def test_a_pile_left_while_somebody_waits_in_spawn_kills_that_call_too(ord
         await wait_all_tasks_blocked()
         assert len(pile) == 0
         assert threads[0].status is TaskStatus.KILLED
+        with pytest.raises(TaskKilled, match="the block of the pile was left"):
+            await threads[0].get()
         with pytest.raises(trio.ClosedResourceError, match="was left"):
             await pile.next()
         await pool.join()

@@ -753,6 +753,29 @@ async def test_unread_rows_are_bounded_too(caplog: pytest.LogCaptureFixture) -> 
     assert len(caplog.records) == 5
 
 
+async def test_a_second_error_of_an_input_is_logged_by_the_name_of_what_it_was_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Bad:
+        def __aiter__(self) -> "Bad":
+            return self
+
+        async def __anext__(self) -> int:
+            raise KeyError("pulled")
+
+        async def aclose(self) -> None:
+            raise ValueError("closed")
+
+    with pytest.raises(ExceptionGroup):
+        async with Pool(100) as pool:
+            for number in range(1000):
+                pool.apply_async(fail, (number,))
+            await pool.join()
+            with pytest.raises(KeyError, match="pulled"):
+                await pool.map(fail, Bad())
+    assert caplog.messages == ["the input of test_rule_02_errors.fail failed"]
+
+
 async def test_observing_an_error_makes_room(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ExceptionGroup, match=r"1000 unobserved errors in Pool at \w+$"):
         async with Pool(100) as pool:
