@@ -23,9 +23,9 @@ from typing import Any
 
 import attrs
 import coverage
-import hypothesis  # noqa: F401  # so that no child needs to load it; and the same with trio
+import hypothesis
 import pytest
-import trio  # noqa: F401
+import trio  # noqa: F401  # so that no child needs to load it
 from mutants import Mutant
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +34,17 @@ PACKAGE = Path("src", "triopool")
 LEFT_OUT = {"test_benchmarks.py", "test_docs.py", "test_linkcheck.py", "test_mutation.py"}
 MEMORY = 8 << 30  # bytes of addresses: what never ends may want more and more
 ENDLESS = 15.0  # seconds, and ten times as long as usual: so long may one test take
+IDLE = 4.0  # seconds, and four times as long as usual: so long may it leave the processor alone
 PATIENT = 300.0  # seconds, while nobody knows how long it takes
+
+# Whether a test fails is all that counts, and not with which example it does so most simply.
+hypothesis.settings.register_profile(
+    "mutation",
+    deadline=None,
+    database=None,
+    report_multiple_bugs=False,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+)
 
 
 @attrs.frozen
@@ -52,6 +62,11 @@ class Test:
     @property
     def limit(self) -> float:
         return ENDLESS + 10 * self.seconds
+
+    @property
+    def rest(self) -> float:
+        """How long it may do nothing, unless it waits for programs."""
+        return math.inf if self.starts else IDLE + 4 * self.seconds
 
 
 @attrs.frozen
@@ -177,8 +192,47 @@ def end_children() -> None:
             os.killpg(children.pop(), signal.SIGKILL)
 
 
+@attrs.define
+class Watch:
+    """Whether the test that a child runs takes too long, or has gone to sleep for good."""
+
+    child: int
+    deadline: float = math.inf
+    rest: float = math.inf  # seconds that it may do nothing
+    spent: float = 0.0  # of the processor's time, when it was last seen to do something
+    seen: float = 0.0  # when that was
+
+    def begin(self, limit: float, rest: float) -> None:
+        """A test begins."""
+        self.seen = time.monotonic()
+        self.deadline = self.seen + limit
+        self.rest = rest
+
+    def end(self) -> None:
+        """It has ended."""
+        self.deadline = self.rest = math.inf
+
+    def hangs(self) -> bool:
+        now = time.monotonic()
+        spent = self.processor_time() if self.rest < math.inf else 0.0
+        if spent != self.spent:
+            self.spent, self.seen = spent, now
+        return now >= self.deadline or now - self.seen >= self.rest
+
+    def processor_time(self) -> float:
+        """What the child has had so far, with all its threads; or the time, if nobody can say."""
+        try:
+            fields = Path(f"/proc/{self.child}/stat").read_text(encoding="utf-8")
+        except OSError:
+            return time.monotonic()
+        user, system = fields.rpartition(")")[2].split()[11:13]
+        return float(user) + float(system)
+
+
 def in_child(
-    copy: Path, work: Callable[[Reporter], None], limits: Mapping[str, float] | None = None
+    copy: Path,
+    work: Callable[[Reporter], None],
+    limits: Mapping[str, tuple[float, float]] | None = None,
 ) -> Iterator[list[Any]]:
     """Fork a process that does some work; what it reports, until a test takes too long."""
     ours, theirs = os.pipe()
@@ -223,9 +277,11 @@ def in_child(
             os.waitpid(child, 0)
 
 
-def reports_of(pipe: int, child: int, limits: Mapping[str, float]) -> Iterator[list[Any]]:
-    rest, deadline = b"", math.inf
-    while time.monotonic() < deadline:
+def reports_of(
+    pipe: int, child: int, limits: Mapping[str, tuple[float, float]]
+) -> Iterator[list[Any]]:
+    rest, watch = b"", Watch(child)
+    while not watch.hangs():
         ready, _, _ = select.select([pipe], [], [], 0.2)
         if ready:
             data = os.read(pipe, 1 << 16)
@@ -234,10 +290,10 @@ def reports_of(pipe: int, child: int, limits: Mapping[str, float]) -> Iterator[l
                 report = json.loads(line)
                 if report == ["over"]:
                     return
-                if report[0] in {"begins", "ends"}:
-                    begins = report[0] == "begins"
-                    seconds = limits.get(report[1], PATIENT) if begins else math.inf
-                    deadline = time.monotonic() + seconds
+                if report[0] == "begins":
+                    watch.begin(*limits.get(report[1], (PATIENT, math.inf)))
+                elif report[0] == "ends":
+                    watch.end()
                 yield report
             if not data:
                 return
@@ -256,6 +312,7 @@ def run_pytest(reporter: Reporter, files: Iterable[str], *options: str) -> None:
         "-p",
         "no:pytest_cov",
         "--hypothesis-seed=0",
+        "--hypothesis-profile=mutation",
     ]
     pytest.main(["-q", *quiet, *options, *files], plugins=[reporter])
 
@@ -381,7 +438,7 @@ class Suite:
 
 def first_notice(copy: Path, tests: list[Test], patience: float = 1.0) -> Outcome:
     """Run tests until one fails or does not end."""
-    limits = {test.name: test.limit * patience for test in tests}
+    limits = {test.name: (test.limit * patience, test.rest * patience) for test in tests}
 
     def work(reporter: Reporter) -> None:
         reporter.chosen = list(limits)

@@ -162,6 +162,26 @@ async def test_spawn_and_spawn_n_are_checkpoints(method):
             await pool.apply(inside)
 
 
+async def test_the_task_of_a_spawn_n_that_was_cancelled_in_a_member_is_killed():
+    tasks = []
+
+    class Noted(GreenThread):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            tasks.append(self)
+
+    async def spawn():
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await pool.spawn_n(double, 1)
+
+    async with GreenPool(1) as pool:
+        pool.task_class = Noted
+        await pool.spawn(spawn)
+        await pool.waitall()
+    assert [task.status for task in tasks] == [TaskStatus.SUCCEEDED, TaskStatus.KILLED]
+
+
 async def test_spawn_n_in_a_member_of_a_pool_that_closes_meanwhile_is_refused():
     async def outer():
         After(pool.close)

@@ -700,6 +700,24 @@ async def test_a_call_that_is_killed_before_its_thread_has_started_never_runs(ba
     assert ran in ([0], [])
 
 
+async def test_a_thread_that_came_too_late_for_a_call_can_be_asked_to_end_the_next_one(balanced):
+    async with ThreadPool(1) as pool, Gate() as gate:
+        for _ in range(2):
+            withdrawn = pool.spawn_nowait(int)
+            withdrawn.kill_nowait()
+            assert withdrawn.status is TaskStatus.KILLED
+            while not pool._threads.idle:  # its thread is not back yet
+                await trio.lowlevel.checkpoint()
+        task = await pool.spawn(gate.ask)
+        await gate.until(1)
+        assert pool.size == 1
+        await task.kill(block=False)
+        gate.open()
+        await task.join()
+        assert task.status is TaskStatus.KILLED
+        balanced(pool)
+
+
 @pytest.mark.parametrize("what", ["kill", "discard"])
 async def test_a_call_that_is_just_over_is_neither_killed_nor_discarded(what, balanced):
     done = threading.Event()

@@ -4,6 +4,7 @@ import itertools
 import math
 import threading
 import time
+from collections import deque
 
 import pytest
 import trio
@@ -11,6 +12,7 @@ from gates import Gate
 from trio.testing import wait_all_tasks_blocked
 
 from triopool import TaskKilled, TaskStatus, ThreadPool, _remote_rows, _thread_rows
+from triopool._hand import Hand
 
 WAITING, RUNNING, KILLED = TaskStatus.WAITING, TaskStatus.RUNNING, TaskStatus.KILLED
 SOURCES = {"list": list, "generator": lambda values: (value for value in values)}
@@ -376,3 +378,18 @@ async def test_a_map_whose_only_thread_makes_a_discarded_row_grows_again():
         await gate.until(3)
         gate.open()
         assert sorted([x async for x in results]) == [0, 1, 2]
+
+
+def test_a_thread_is_not_making_a_row_that_was_recalled_while_it_began_it():
+    class Recalled(deque):
+        def __getitem__(self, place):
+            row = super().__getitem__(place)
+            recalled.extend(hand.recall())
+            return row
+
+    recalled = []
+    hand = Hand()
+    hand.stock = Recalled([(7, "row")])
+    assert hand.begin() is None
+    assert recalled == [(7, "row")]
+    assert hand.making() is None

@@ -13,6 +13,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from triopool import PoolFull, TaskKilled, ThreadPool, current_task
+from triopool._mailbox import Mailbox
 
 
 class Oops(Exception):
@@ -450,3 +451,24 @@ async def test_a_kill_while_a_thread_hands_over_a_row_hits_no_other(at, abandons
     assert made == ([] if at == "claims it" else [1])
     assert read == ([] if abandons else made)
     balanced(pool)
+
+
+async def test_news_is_posted_and_taken_by_one_thread_at_a_time():
+    class Watched(Mailbox):
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+            if name == "news":
+                locked.append(self.lock.locked())
+
+    class News(list):
+        def append(self, item):
+            super().append(item)
+            locked.append(mailbox.lock.locked())
+
+    locked = []
+    mailbox = Watched(trio.lowlevel.current_trio_token(), int)
+    mailbox.news = News()
+    locked.clear()
+    mailbox.post("news")
+    assert mailbox.take() == ["news"]
+    assert locked == [True, True]
