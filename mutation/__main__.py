@@ -282,6 +282,7 @@ def main() -> None:
         notes.path.unlink(missing_ok=True)
     outcomes = notes.read(mutants)
     rest = [mutant for mutant in mutants if mutant.key not in outcomes]
+    random.Random(args.seed).shuffle(rest)  # whoever stops it early has a sample all the same
     print(f"{len(mutants)} mutants, of which {len(mutants) - len(rest)} are known.", flush=True)
     if rest:
         Lane.suite = recorded(args.jobs)
