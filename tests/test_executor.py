@@ -411,6 +411,50 @@ async def test_awaiting_a_future_raises_its_error_which_does_not_grow(
     assert len(set(lengths)) == 1
 
 
+def test_ctrl_c_at_any_line_of_who_awaits_a_future_disturbs_nothing_later() -> None:
+    def trace(frame: Any, event: str, _: object) -> Any:
+        nonlocal over
+        if not frame.f_code.co_filename.endswith("_futures.py"):
+            return None
+        line = frame.f_code, frame.f_lineno
+        if event == "line" and over and line not in struck:
+            struck.add(line)
+            over = False
+            signal.raise_signal(signal.SIGINT)
+        return trace
+
+    async def let_go(gate: Gate) -> None:
+        await wait_all_tasks_blocked()
+        gate.open()
+
+    async def main() -> None:
+        gate = Gate()
+        executor = ThreadPoolExecutor(1)
+        future = executor.submit(gate, 5)
+        trio.lowlevel.spawn_system_task(let_go, gate)
+        try:
+            await future
+        finally:
+            gate.open()
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(executor.shutdown)
+                await wait_all_tasks_blocked()
+
+    before = sys.gettrace()
+    struck: set[Any] = set()
+    over = False
+    while not over:
+        over = True  # unless there is a line that was not struck yet
+        sys.settrace(trace)
+        try:
+            trio.run(main)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+    assert len(struck) > 10
+
+
 async def test_cancelling_an_awaiter_leaves_the_call_alone(
     executor: ThreadPoolExecutor, gate: Gate, autojump_clock: MockClock
 ) -> None:
