@@ -59,3 +59,15 @@ WAITS = [
 @pytest.mark.parametrize(("scenario", "functions"), WAITS, ids=[each.__name__ for each, _ in WAITS])
 def test_ctrl_c_at_any_line_of_who_waits_loses_neither_slot_nor_error(scenario, functions, explore):
     explore.every_line(scenario, scenarios.SETTINGS["Pool-1"], functions)
+
+
+async def spawn_n_in_a_member(actor):
+    async def call():
+        await actor.pool.spawn_n(actor.work, actor.new(1)[0])
+
+    await actor.pool.apply(call)
+
+
+def test_ctrl_c_at_any_line_of_spawn_n_in_a_member_loses_no_slot(explore):
+    beginning = ["spawn_n", "_begin_or_enqueue", "_take_slot_nowait"]
+    explore.every_line(spawn_n_in_a_member, scenarios.SETTINGS["GreenPool-2"], beginning)

@@ -391,6 +391,19 @@ async def test_kill_of_one_that_waits_in_line_leaves_the_others_their_turn() -> 
     assert order == [1, 2, 4]
 
 
+async def test_calls_that_are_killed_as_soon_as_they_are_queued_harm_nobody_beside_them() -> None:
+    async with Pool(1) as pool:
+        blocker = await pool.spawn(trio.sleep_forever)
+        queued = [pool.apply_async(noop, (x,)) for x in range(20)]
+        results = pool.imap(noop, "ab")
+        for task in queued[1::2]:
+            task.kill_nowait()
+        await wait_all_tasks_blocked()
+        await blocker.kill()
+        assert [await task for task in queued[::2]] == list(range(0, 20, 2))
+        assert [each async for each in results] == ["a", "b"]
+
+
 async def test_map_in_progress_raises_task_killed() -> None:
     for exception in (TaskKilled, KeyError):
         seen = []

@@ -252,6 +252,28 @@ async def test_unread_iterators_of_a_pool_are_bounded_each(autojump_clock):
             await results.aclose()
 
 
+@streams
+async def test_an_iterator_that_was_full_goes_on_when_half_of_it_is_read(method):
+    begun = []
+
+    async def work(x):
+        begun.append(x)
+
+    async with Pool() as pool:
+        results = start(pool, method, work, range(50), maxsize=10)
+        await wait_all_tasks_blocked()
+        for _ in range(2):
+            full = len(begun)
+            for _ in range(4):
+                await anext(results)
+                await wait_all_tasks_blocked()
+                assert len(begun) == full
+            await anext(results)
+            await wait_all_tasks_blocked()
+            assert len(begun) == full + 5
+        await results.aclose()
+
+
 # References
 
 
