@@ -785,6 +785,24 @@ def test_closing_a_map_cancels_what_has_not_begun(gate: Gate, buffersize: int | 
     assert seen == []
 
 
+def test_closing_a_map_of_a_subclass_cancels_what_has_not_begun(gate: Gate) -> None:
+    futures: list[Any] = []
+
+    class Noted(ThreadPoolExecutor):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+            futures.append(super().submit(fn, *args, **kwargs))
+            return futures[-1]
+
+    with Noted(1) as executor:
+        results: Any = executor.map(gate, range(3), timeout=0)
+        gate.wait_for(1)
+        with pytest.raises(TimeoutError):
+            next(results)
+        cancelled = [future.cancelled() for future in futures]
+        gate.open()
+    assert cancelled == [False, True, True]
+
+
 def test_a_timeout_is_for_all_of_a_map(executor: ThreadPoolExecutor) -> None:
     assert list(executor.map(int, "123", timeout=1e9)) == [1, 2, 3]
     assert list(executor.map(int, "123", timeout=float("inf"))) == [1, 2, 3]

@@ -77,6 +77,18 @@ async def test_a_slot_that_comes_free_is_used_for_those_behind_a_slow_one(source
 
 
 @every_source
+async def test_those_behind_a_slow_one_that_were_looked_at_keep_their_order(source):
+    numbers = [2 * HELD - x for x in range(2 * HELD)]
+    async with Gate() as gate, ThreadPool(1) as pool:
+        rows = Rows(gate)
+        results = pool.imap(rows.make, source(numbers))
+        await gate.until(1)
+        assert list(pool)
+        gate.open()
+        assert [x async for x in results] == rows.made == numbers
+
+
+@every_source
 async def test_those_behind_a_slow_one_can_be_killed_and_the_others_are_made(source, balanced):
     async with Gate() as gate, ThreadPool(1) as pool:
         rows = Rows(gate)
