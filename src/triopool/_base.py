@@ -1,4 +1,10 @@
-"""What all kinds of pools share: how they are made and sized, beside all that they do."""
+"""What all kinds of pools share: how they are made and sized, beside all that they do.
+
+A pool is one class, and too much of it for one room. `_block` has its state, its counts, and how it
+is entered and left; `_join` waits for its calls, `_calls` makes them, `_members` looks at them and
+kills them, `_maps` makes many of one function; each builds on the one before. Here is how all of it
+is set up. `_async_calls` and `_sync_calls`, with their maps, give it the two faces that users see.
+"""
 
 from __future__ import annotations
 

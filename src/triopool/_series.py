@@ -49,9 +49,22 @@ class Series(abc.ABC, Generic[T]):
     Its feeder waits for a slot, pulls a row and has it run by a worker; `rows` are those that run.
     The crew knows of which kind they are.
 
-    It is over when the feeder has ended and no worker is left. `exhausted` means that no more rows
-    will come, `stopped` that the calls which run are being cancelled, too, and `killed` that it was
-    not its user who asked for that.
+    It is over when the feeder has ended and no worker is left. What leads there:
+
+    =========================================  =========  =======  ======
+    what has happened                          exhausted  stopped  killed
+    =========================================  =========  =======  ======
+    nothing yet: rows come and are run         no         no       no
+    the input has ended, or a row of a map     yes        no       no
+    has failed: what runs goes on
+    its user, or the end of the block, closed  yes        yes      no
+    it: what runs is cancelled
+    a kill                                     yes        yes      yes
+    a cancellation from outside ended a row    -          -        yes
+    or the feeder
+    =========================================  =========  =======  ======
+
+    None of them is ever taken back. Whoever waits for one that was killed gets `TaskKilled`.
     """
 
     block: Block
