@@ -1,11 +1,14 @@
 """Rule 6: a slot is a token of one CapacityLimiter."""
 
 import itertools
+import sys
+from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+import triopool
 from triopool import Group, Pool, PoolFull, Task, TaskKilled, TaskStatus
 
 
@@ -753,3 +756,60 @@ async def test_a_spawn_that_is_cancelled_in_the_line_holds_up_nobody(attempt, ba
         assert [result async for result in results] == [1, 2]
         await pool.join()
         balanced(pool)
+
+
+class Passes(trio.abc.Instrument):
+    """Counts the passes of Trio's loop."""
+
+    count = 0
+
+    def before_io_wait(self, timeout):
+        self.count += 1
+
+
+@pytest.mark.parametrize("quick", [0, 100, 1000])
+async def test_a_map_of_slow_rows_after_quick_ones_fills_the_pool_in_a_few_passes(quick):
+    passes = Passes()
+    at = []  # in which pass each slow row began
+    release = trio.Event()
+
+    async def row(x):
+        if x < quick:
+            await trio.lowlevel.checkpoint()
+        else:
+            at.append(passes.count)
+            await release.wait()
+
+    trio.lowlevel.add_instrument(passes)
+    async with Pool(100) as pool, trio.open_nursery() as nursery:
+        nursery.start_soon(pool.map, row, range(quick + 200))
+        await wait_all_tasks_blocked()
+        assert len(at) == 100
+        assert at[-1] - at[0] < 20
+        release.set()
+    trio.lowlevel.remove_instrument(passes)
+
+
+async def test_a_call_in_a_burst_of_apply_async_costs_the_same_however_many_there_are():
+    package = str(Path(triopool.__file__).parent)
+
+    async def steps(count):
+        """How many functions of the package are called for each of so many calls."""
+        calls = 0
+
+        def profile(frame, event, _):
+            nonlocal calls
+            calls += event == "call" and frame.f_code.co_filename.startswith(package)
+
+        async with Pool(2) as pool:
+            before = sys.getprofile()
+            sys.setprofile(profile)
+            try:
+                for _ in range(count):
+                    pool.apply_async(trio.lowlevel.checkpoint)
+                await pool.join()
+            finally:
+                sys.setprofile(before)
+        return calls / count
+
+    assert await steps(2000) < 1.2 * await steps(200)
