@@ -812,4 +812,4 @@ async def test_a_call_in_a_burst_of_apply_async_costs_the_same_however_many_ther
                 sys.setprofile(before)
         return calls / count
 
-    assert await steps(2000) < 1.2 * await steps(200)
+    assert await steps(1000) < 1.2 * await steps(100)
