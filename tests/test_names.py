@@ -1,5 +1,6 @@
 """The names of the package: all are there, and none is loaded before it is asked for."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +83,15 @@ print(*found)
 """
     for _ in range(5):
         assert sorted(run(program)) == sorted(["Pool", "GreenPool", "ThreadPool", "wait", "imap"])
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [getattr(triopool, name) for name in ("Group", "Pool", "GreenPool", "ThreadPool", "Task")],
+)
+def test_python_calls_each_method_by_the_name_of_a_public_class(cls):
+    methods = [getattr(cls, name) for name in dir(cls) if not name.startswith("_")]
+    names = [each.__qualname__ for each in methods if inspect.isfunction(each)]
+    assert len(names) > 5
+    for name in names:
+        assert name.partition(".")[0] in triopool.__all__

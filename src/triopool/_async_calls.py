@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from trio.lowlevel import checkpoint, enable_ki_protection
 
 from triopool._async_maps import AsyncMaps
-from triopool._functions import call_back, check_callback
+from triopool._functions import call_back, check_callback, known_as
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,6 +18,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+@known_as("Pool")
 class AsyncCalls(AsyncMaps):
     """Calls of async functions, one by one and in maps."""
 

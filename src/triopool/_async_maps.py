@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, TypeVarTuple, overload
 
 from triopool._base import BasePool
-from triopool._functions import call_back, check_callback
+from triopool._functions import call_back, check_callback, known_as
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,6 +21,7 @@ Ts = TypeVarTuple("Ts")
 AnyIterable: TypeAlias = Iterable[A] | AsyncIterable[A]
 
 
+@known_as("Pool")
 class AsyncMaps(BasePool):
     """One async function over many arguments."""
 

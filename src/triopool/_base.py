@@ -15,6 +15,7 @@ import trio
 from trio.lowlevel import checkpoint, enable_ki_protection
 
 from triopool._block import CLOSING
+from triopool._functions import known_as
 from triopool._maps import Maps
 from triopool._reports import reporter
 from triopool._slots import Slots
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 OnError: TypeAlias = "Literal['collect', 'cancel', 'log'] | Callable[[Task[Any]], object]"
 
 
+@known_as("Pool")
 class BasePool(Maps):
     """A pool of any kind. What its functions are, a subclass says."""
 

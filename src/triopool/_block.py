@@ -21,6 +21,7 @@ from triopool._call import OVER
 from triopool._crew import TaskCrew
 from triopool._failures import shown, sift
 from triopool._forks import BLOCKS, FORKED
+from triopool._functions import known_as
 from triopool._inside import enclosing_workers
 from triopool._leaving import compose
 from triopool._ledger import Ledger
@@ -55,6 +56,7 @@ class State(enum.Enum):
 NEW, OPEN, CLOSING, CLOSED = State.NEW, State.OPEN, State.CLOSING, State.CLOSED
 
 
+@known_as("Pool")
 class Block:
     """What every kind of pool is: a nursery with a crew in it.
 

@@ -21,7 +21,7 @@ from trio.lowlevel import (
 
 from triopool._call import KILLED
 from triopool._exceptions import PoolFull
-from triopool._functions import arguments, call_back, check_callback
+from triopool._functions import arguments, call_back, check_callback, known_as
 from triopool._host import ScopeHost
 from triopool._in_place import run_in_place
 from triopool._inside import enclosing_workers, own_worker
@@ -41,6 +41,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+@known_as("Pool")
 class Calls(Join):
     """What a pool does with single calls."""
 

@@ -6,12 +6,14 @@ import functools
 import inspect
 from collections.abc import Mapping
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+C = TypeVar("C", bound=type)
 
 _ASYNC_FLAGS = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
 
@@ -183,3 +185,18 @@ async def call_back(callback: Callable[..., Any], result: object) -> None:
     answer = callback(result)
     if inspect.isawaitable(answer):
         await answer
+
+
+def known_as(name: str) -> Callable[[C], C]:
+    """Let what is public of a class go by another's name, where Python tells of a function.
+
+    Users know ``Pool.spawn``, and not in which room of the package it is.
+    """
+
+    def rename(cls: C) -> C:
+        for member in vars(cls).values():
+            if inspect.isfunction(member) and not member.__name__.startswith("_"):
+                member.__qualname__ = f"{name}.{member.__name__}"
+        return cls
+
+    return rename

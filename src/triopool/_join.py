@@ -9,12 +9,14 @@ from trio.lowlevel import Abort, checkpoint, enable_ki_protection, wait_task_res
 from trio.lowlevel import current_task as current_trio_task
 
 from triopool._block import CLOSED, CLOSING, Block
+from triopool._functions import known_as
 from triopool._timeouts import check_timeout
 
 if TYPE_CHECKING:
     from trio.lowlevel import RaiseCancelT
 
 
+@known_as("Pool")
 class Join(Block):
     """What a pool does for those who wait for all of it."""
 

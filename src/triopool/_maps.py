@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trio.lowlevel import enable_ki_protection
 
-from triopool._functions import call_back, check_callback
+from triopool._functions import call_back, check_callback, known_as
 from triopool._inputs import Inputs
 from triopool._map import Map
 from triopool._members import Members
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from triopool.task import Task
 
 
+@known_as("Pool")
 class Maps(Members):
     """What a pool does with many calls of one function."""
 

@@ -12,6 +12,7 @@ from triopool._block import CLOSING
 from triopool._calls import Calls
 from triopool._exceptions import TaskKilled
 from triopool._failures import as_verdict
+from triopool._functions import known_as
 from triopool._inside import enclosing_workers
 from triopool._timeouts import check_timeout
 from triopool.task import Task
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from triopool._worker import Worker
 
 
+@known_as("Pool")
 class Members(Calls):
     """The calls of a pool, seen from outside."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from trio.lowlevel import enable_ki_protection
 
-from triopool._functions import call_back, check_callback
+from triopool._functions import call_back, check_callback, known_as
 from triopool._sync_maps import SyncMaps
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+@known_as("ThreadPool")
 class SyncCalls(SyncMaps):
     """Calls of sync functions, one by one and in maps."""
 

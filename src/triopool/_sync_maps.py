@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple, overload
 
 from triopool._base import BasePool
-from triopool._functions import call_back, check_callback
+from triopool._functions import call_back, check_callback, known_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
+@known_as("ThreadPool")
 class SyncMaps(BasePool):
     """One sync function over many arguments."""
 
