@@ -21,7 +21,7 @@ from trio.lowlevel import (
 
 from triopool._exceptions import TaskKilled
 from triopool._failures import Failure, caught, shown
-from triopool._functions import is_sync, name_of
+from triopool._functions import is_sync, known_as, name_of
 from triopool._inside import enclosing_workers
 from triopool._ledger import report_outside
 from triopool._refusals import elsewhere
@@ -60,6 +60,7 @@ NO_KWARGS: dict[str, Any] = {}  # one for all calls; nobody may change it
 OVER = (SUCCEEDED, FAILED, KILLED)  # to hash one of these would take longer
 
 
+@known_as("Task")
 @attrs.define(eq=False, repr=False, init=False, match_args=False, getstate_setstate=False)
 class Call(Generic[T_co]):
     """One call, as the pools see it; `Task` adds what its user sees.
