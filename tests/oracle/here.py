@@ -8,22 +8,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import triopool
-from oracle.plain import Boom, plain, shown
-
-# {a word for what ends by itself: the method, and how it is called}
-NOW: dict[str, tuple[str, dict[str, Any]]] = {
-    "get_now": ("get", {"timeout": 0}),
-    "join_task_now": ("join_task", {"timeout": 0}),
-    "kill_task_now": ("kill_task", {"block": False}),
-    "killone_now": ("killone", {"block": False}),
-    "kill_now": ("kill", {"block": False}),
-    "join_now": ("join", {"timeout": 0}),
-    "start_now": ("start", {"blocking": False}),
-    "start_timeout_now": ("start", {"timeout": 0}),
-    "add_now": ("add", {"blocking": False}),
-    "add_timeout_now": ("add", {"timeout": 0}),
-    "wait_available_now": ("wait_available", {"timeout": 0}),
-}
+from oracle.plain import NOW, Boom, plain, shown
 
 
 def run(program: dict[str, Any], tolerated: set[str]) -> list[Any]:

@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 
-from oracle.plain import Boom, plain, shown
+from oracle.plain import NOW, Boom, plain, shown
 
 warnings.simplefilter("ignore")  # eventlet says that nobody should begin to use it
 
@@ -98,15 +98,15 @@ class Run:
         return trace
 
     def act(self, number, name, args):
-        self.hurried += name.endswith("_now")
+        self.hurried += name in NOW
         try:
-            method = getattr(self, name.replace(".", "_"))
-            outcome = "value", method(*args)
+            word, kwargs = NOW.get(name, (name.replace(".", "_"), {}))
+            outcome = "value", getattr(self, word)(*args, **kwargs)
         except BaseException as error:
             if number in self.stopped:
                 return
             outcome = "error", error
-        self.hurried -= name.endswith("_now")
+        self.hurried -= name in NOW
         self.log("done", number, shown(outcome))
 
     def call(self, number):
@@ -193,9 +193,9 @@ class OnGevent(Run):
     def apply_async(self, number):
         self.handles[number] = self.pool.apply_async(self.call, (number,))
 
-    def start(self, number):
+    def start(self, number, **kwargs):
         task = gevent.Greenlet(self.call, number)
-        self.pool.start(task)
+        self.pool.start(task, **self.of_add(kwargs))
         self.handles[number] = task
 
     def map(self, numbers):
@@ -210,80 +210,42 @@ class OnGevent(Run):
     def imap_unordered(self, numbers, iterator, maxsize):
         self.iterators[iterator] = self.pool.imap_unordered(self.call, numbers, maxsize=maxsize)
 
-    def get(self, number):
-        return self.handles[number].get() if number in self.handles else None
+    def get(self, number, **kwargs):
+        return self.handles[number].get(**kwargs) if number in self.handles else None
 
-    def join_task(self, number):
+    def join_task(self, number, **kwargs):
+        return self.handles[number].join(**kwargs) if number in self.handles else None
+
+    def kill_task(self, number, **kwargs):
+        return self.handles[number].kill(**kwargs) if number in self.handles else None
+
+    def killone(self, number, **kwargs):
         if number in self.handles:
-            return self.handles[number].join()
+            return self.pool.killone(self.handles[number], **kwargs)
         return None
 
-    def kill_task(self, number):
-        return self.handles[number].kill() if number in self.handles else None
+    def kill(self, **kwargs):
+        return self.pool.kill(**kwargs)
 
-    def killone(self, number):
-        return self.pool.killone(self.handles[number]) if number in self.handles else None
-
-    def kill(self):
-        return self.pool.kill()
-
-    def join(self):
-        return self.pool.join()
+    def join(self, **kwargs):
+        return self.pool.join(**kwargs)
 
     def join_raising(self):
         self.pool.join(raise_error=True)
 
-    def wait_available(self):
-        return self.pool.wait_available()
-
-    def get_now(self, number):
-        return self.handles[number].get(timeout=0) if number in self.handles else None
-
-    def join_task_now(self, number):
-        return self.handles[number].join(timeout=0) if number in self.handles else None
-
-    def kill_task_now(self, number):
-        return self.handles[number].kill(block=False) if number in self.handles else None
-
-    def killone_now(self, number):
-        if number in self.handles:
-            return self.pool.killone(self.handles[number], block=False)
-        return None
-
-    def kill_now(self):
-        return self.pool.kill(block=False)
-
-    def join_now(self):
-        return self.pool.join(timeout=0)
-
-    def start_now(self, number, **kwargs):
-        task = gevent.Greenlet(self.call, number)
-        self.pool.start(task, **self.of_add(kwargs or {"blocking": False}))
-        self.handles[number] = task
-
-    def start_timeout_now(self, number):
-        self.start_now(number, timeout=0)
-
-    def add_now(self, number, **kwargs):
-        if number in self.handles:
-            self.pool.add(self.handles[number], **self.of_add(kwargs or {"blocking": False}))
-
-    def add_timeout_now(self, number):
-        self.add_now(number, timeout=0)
-
-    def of_add(self, kwargs):
-        """Nothing for a Group, which never waits."""
-        return kwargs if isinstance(self.pool, Pool) else {}
-
-    def wait_available_now(self):
-        return self.pool.wait_available(timeout=0)
+    def wait_available(self, **kwargs):
+        return self.pool.wait_available(**kwargs)
 
     def elsewhere(self, number):
         self.handles[number] = gevent.spawn(self.call, number)
 
-    def add(self, number):
+    def add(self, number, **kwargs):
         if number in self.handles:
-            self.pool.add(self.handles[number])
+            self.pool.add(self.handles[number], **self.of_add(kwargs))
+
+    def of_add(self, kwargs):
+        """Nothing for a Group, which never waits."""
+        return kwargs if isinstance(self.pool, Pool) else {}
 
     def discard(self, number):
         if number in self.handles:
