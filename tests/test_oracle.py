@@ -94,7 +94,7 @@ def eventlet():
     process.close()
 
 
-def compare_many(peer, generate, programs=150):
+def compare_many(peer, generate, programs=120):
     """Compare many programs; the schedules here are random, too, and depend on the seeds."""
     compared = steps = 0
 
