@@ -15,6 +15,7 @@ STRIKES = (
     ("pool", "probe"),
     ("kill", "probe"),
     ("raise", "probe"),
+    ("exit", "probe"),
 )
 
 

@@ -45,6 +45,7 @@ class Books:
     slotless: bool = False  # calls may run without a slot of a limiter that is known
     logs: bool = False  # errors go to the log
     pools: list = attrs.field(factory=list)
+    limiters: list = attrs.field(factory=list)  # theirs
     calls: dict = attrs.field(factory=dict)  # {(actor, number): what became of it, "runs" at first}
     tasks: list = attrs.field(factory=list)  # (task, (actor, number))
     found: list = attrs.field(factory=list)  # the same, of those that a call was inside of
@@ -54,6 +55,11 @@ class Books:
     seen: list = attrs.field(factory=list)  # of these, what somebody was handed
     kept: list = attrs.field(factory=list)  # what is to live as long as the pool
     complaints: list = attrs.field(factory=list)
+
+    def watch(self, *pools):
+        """Pools whose own books are to balance."""
+        self.pools += pools
+        self.limiters += [pool.limiter for pool in pools]
 
     def error(self, text, actor):
         """An error to raise, of which somebody has to hear."""
@@ -78,7 +84,7 @@ class Books:
 
     def check_slots(self):
         """No call runs without a slot."""
-        slots = sum(pool.limiter.borrowed_tokens for pool in self.pools)
+        slots = sum(limiter.borrowed_tokens for limiter in self.limiters)
         if not self.slotless and len(running := self.running()) > slots:
             self.complaints.append(f"{len(running)} calls on {slots} slots")
 
@@ -89,6 +95,7 @@ class Books:
         self.linked.clear()
         self.kept.clear()
         self.pools.clear()
+        self.limiters.clear()
         self.errors.clear()
         self.seen.clear()
         self.calls.clear()
@@ -102,10 +109,11 @@ class Books:
         ``ends`` are the errors that came out, and ``logged`` the others.
         """
         yield from self.complaints
-        for pool in self.pools:
-            books = pool.limiter.statistics()
+        for limiter in self.limiters:
+            books = limiter.statistics()
             if (books.borrowed_tokens, books.tasks_waiting) != (0, 0):
                 yield f"slots are lost: {books}"
+        for pool in self.pools:
             if left := counted(pool):
                 yield f"{pool!r} is over, but still counts {left}"
         for actor, number in self.running():

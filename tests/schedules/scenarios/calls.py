@@ -93,7 +93,7 @@ async def add_and_discard(a):
     a.books.slotless = True
     a.books.kills = True
     async with Group() as other:
-        a.books.pools.append(other)
+        a.books.watch(other)
         x, y = a.new(2)
         task = a.own(await other.spawn(a.slow, x), x)
         await a.pool.add(task)

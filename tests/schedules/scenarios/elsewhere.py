@@ -102,7 +102,7 @@ async def pile_read_elsewhere(a):
 async def pile_left_early(a):
     a.books.kills = True
     async with GreenPile(2) as pile:
-        a.books.pools.append(pile.pool)
+        a.books.watch(pile.pool)
         for x in a.new(2):
             a.own(await pile.spawn(a.slow, x), x)
         a.own(await pile.spawn(a.tidy, x := a.new(1)[0]), x)
@@ -228,7 +228,7 @@ async def threads_one_by_one(a):
     a.saw(await task)
     a.saw(await a.pool.apply_cb(a.sync_work, (z,), callback=a.async_link))
     async with ThreadPool(1) as other:
-        a.books.pools.append(other)
+        a.books.watch(other)
         [x] = a.new(1)
         task = a.own(await other.spawn(a.sync_work, x), x)
         if not task.ready():

@@ -6,7 +6,7 @@ import trio
 from trio.lowlevel import checkpoint
 
 import triopool
-from schedules.books import Killed
+from schedules.books import Killed, leaves
 from schedules.scenarios import POOLS, on
 from triopool import Group, Pool, Task, ThreadPool
 
@@ -157,7 +157,7 @@ async def close(a):
     a.books.nurseries = True
     async with trio.open_nursery() as nursery:
         pool = await nursery.start(Pool(1).run)
-        a.books.pools.append(pool)
+        a.books.watch(pool)
         xs = a.new(2)
         tasks = [a.own(pool.apply_async(a.work, (x,)), x) for x in xs]
         pool.close()
@@ -183,7 +183,7 @@ async def fail_fast(a):
     """A pool that fails as a nursery does."""
     a.books.kills = True
     async with Pool(3, on_error="cancel") as pool:
-        a.books.pools.append(pool)
+        a.books.watch(pool)
         for x in a.new(2):
             a.own(await pool.spawn(a.long, x), x)
         a.hit = True
@@ -199,9 +199,44 @@ async def on_error(a):
         a.probe()
 
     async with Pool(2, on_error=hear) as pool:
-        a.books.pools.append(pool)
+        a.books.watch(pool)
         for x in a.new(4):
             a.own(await pool.spawn(a.some_fail, x), x)
+
+
+@on(POOLS)
+async def sys_exit_in_callbacks(a):
+    """It leaves the block, beside the error of the call, and stops no other callback."""
+    a.books.kills = a.books.nurseries = True
+    left = []
+
+    def leave(_):
+        a.probe()
+        left.append(SystemExit("a callback"))
+        raise left[-1]
+
+    def heard(task):
+        a.saw_error(task.exception)
+        leave(task)
+
+    for on_error, links in (("collect", [leave, a.link]), (heard, [a.link])):
+        try:
+            async with Pool(2, on_error=on_error) as pool:
+                a.books.watch(pool)
+                x, y = a.new(2)
+                a.own(await pool.spawn(a.tidy, x), x)
+                task = a.own(pool.apply_async(a.fail, (y,)), y)
+                for link in links:
+                    task.link(link)
+        except BaseException as error:
+            a.want([end for end in leaves(error) if end in left], left)
+            others = [end for end in leaves(error) if end not in left]
+            for end in others:
+                if a.knows(end):
+                    a.saw_error(end)
+            if others := [end for end in others if not a.knows(end)]:
+                raise BaseExceptionGroup("what struck", others) from None
+        left.clear()
 
 
 @on(POOLS)
@@ -230,7 +265,7 @@ async def outsiders(a):
             heard.append(type(error).__name__)
 
     async with trio.open_nursery() as nursery, Group() as others, Pool(1) as pool:
-        a.books.pools += [pool, others]
+        a.books.watch(pool, others)
         t, u, v, w, x, y, z = a.new(7)
         task = a.own(await pool.spawn(a.long, v), v)
         results = pool.imap(a.work, a.async_rows(a.new(2)))
@@ -261,7 +296,7 @@ async def a_reader_outside(a):
             pass
 
     async with trio.open_nursery() as nursery, Pool(2) as pool:
-        a.books.pools.append(pool)
+        a.books.watch(pool)
         nursery.start_soon(read, pool.imap(a.slow, a.async_rows(a.new(3))))
         nursery.start_soon(read, pool.imap_unordered(a.slow, a.rows(a.new(3)), maxsize=1))
         a.own(await pool.spawn(a.slow, x := a.new(1)[0]), x)
@@ -271,7 +306,7 @@ async def a_reader_outside(a):
 async def log(a):
     a.books.kills = a.books.logs = True
     async with Pool(1, on_error="log") as pool:
-        a.books.pools.append(pool)
+        a.books.watch(pool)
         for x in a.new(4):
             a.own(pool.apply_async(a.some_fail, (x,), callback=a.link), x)
 
@@ -284,7 +319,7 @@ async def a_class_of_tasks(a):
 
     a.books.kills = True
     async with Pool(2, task_class=Counted) as pool:
-        a.books.pools.append(pool)
+        a.books.watch(pool)
         xs, ys = a.new(2), a.new(3)
         tasks = [a.own(await pool.spawn(a.work, x), x) for x in xs]
         await a.read(pool.imap(a.work, a.rows(ys)), ys)
