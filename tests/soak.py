@@ -21,11 +21,12 @@ import threading
 import time
 import types
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import trio
+from common import AsyncRows, imbalance
 from trio.testing import wait_all_tasks_blocked
 
 import triopool
@@ -176,7 +177,7 @@ class Round:
             try:
                 await deed()
                 await self.pool.join(raise_error=True)
-                check_books(self.pool)
+                assert not imbalance(self.pool), imbalance(self.pool)
             except BaseException as error:
                 error.add_note(f"in {deed.__name__} of {self.pool!r}")
                 raise
@@ -362,29 +363,6 @@ class Round:
 
 def generator(rows: list[Any]) -> Iterator[Any]:
     yield from rows
-
-
-class AsyncRows:
-    """An async iterator that is no generator."""
-
-    def __init__(self, rows: list[Any]) -> None:
-        self.rows = iter(rows)
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self
-
-    async def __anext__(self) -> Any:
-        await trio.lowlevel.checkpoint()
-        for row in self.rows:
-            return row
-        raise StopAsyncIteration
-
-
-def check_books(pool: Any) -> None:
-    assert len(pool) == 0, len(pool)
-    if not isinstance(pool, ThreadPool):  # whose threads keep their slot while they are idle
-        books = pool.limiter.statistics()
-        assert (books.borrowed_tokens, books.tasks_waiting) == (0, 0), books
 
 
 STAY_OPEN: list[Callable[[], Any]] = [

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 import trio
+from common import AsyncRows, imbalance, nothing
 from soak import census
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
@@ -54,34 +55,11 @@ for line in sys.stdin:
     print(flush=True)
 """
 
-pools: list[Any] = []
+pools: dict[Any, bool] = {}  # {a pool: whether it leaves threads behind, which go on a while}
 presses = 1  # of Ctrl-C in a run, at most
 # One for all runs: when a thread goes away, which Python keeps in a WeakSet, it may lose a Ctrl-C.
 executor: list[ThreadPoolExecutor] = []
 wrong: list[str] = []
-
-
-class Rows:
-    """An async iterator that is no generator, for Trio keeps those in a WeakSet.
-
-    In a callback of that, Python loses a Ctrl-C, with or without a pool.
-    """
-
-    def __init__(self, count: int) -> None:
-        self.rows = iter(range(count))
-
-    def __aiter__(self) -> "Rows":
-        return self
-
-    async def __anext__(self) -> int:
-        await trio.lowlevel.checkpoint()
-        for x in self.rows:
-            return x
-        raise StopAsyncIteration
-
-
-def nothing(*_: object) -> None:
-    pass
 
 
 # What is interrupted
@@ -119,7 +97,7 @@ async def nested(pool: Any, n: int) -> None:
 @disable_ki_protection
 async def use(pool: Any) -> None:
     await pool.map(quick, range(20))
-    await pool.map(call, Rows(9), return_exceptions=True)
+    await pool.map(call, AsyncRows(range(9)), return_exceptions=True)
     async with pool.imap(call, range(6), maxsize=2, return_exceptions=True) as results:
         async for _ in results:
             pass
@@ -166,7 +144,7 @@ async def tasks() -> None:
     ]
     for make in kinds:
         pool = make()
-        pools.append(pool)
+        pools[pool] = False
         async with pool:
             await use(pool)
 
@@ -189,11 +167,11 @@ def asks() -> None:
 @enable_ki_protection
 async def threads() -> None:
     pool: Any = ThreadPool(3)
-    pools.append(pool)
+    pools[pool] = False
     async with pool:
         await use_threads(pool)
     pool = ThreadPool(trio.CapacityLimiter(2), abandon_on_cancel=True)
-    pools.append(pool)
+    pools[pool] = True
     async with pool:
         await leave_behind(pool)
 
@@ -202,7 +180,7 @@ async def threads() -> None:
 async def use_threads(pool: Any) -> None:
     await pool.map(sync_call, range(20), return_exceptions=True)
     await pool.map(sync_call, (x % 5 for x in range(20)))
-    async with pool.imap(sync_call, Rows(6), maxsize=2) as results:
+    async with pool.imap(sync_call, AsyncRows(range(6)), maxsize=2) as results:
         async for _ in results:
             pass
     results = pool.imap_unordered(sync_call, iter(range(6)))
@@ -328,20 +306,10 @@ def in_a_thread(what: threading.ExceptHookArgs) -> None:
     wrong.append(f"in {what.thread!r}: {what.exc_value!r}")
 
 
-def leaves(pool: Any) -> bool:
-    return isinstance(pool, ThreadPool) and pool._abandons
-
-
 def check_books() -> None:
-    for pool in pools:
-        books = pool.limiter.statistics()
-        counts = books.borrowed_tokens, books.tasks_waiting, len(pool)
-        if counts != (0, 0, 0) and not isinstance(pool, ThreadPool):
-            wrong.append(f"the books of {pool!r} do not balance: {counts}")
-        if isinstance(pool, ThreadPool) and len(pool):
-            wrong.append(f"{pool!r} has {len(pool)} calls")
-    # What was left behind may go on for a moment.
-    names = [f"{type(pool).__name__} at {id(pool):#x}" for pool in pools if not leaves(pool)]
+    wrong.extend(filter(None, map(imbalance, pools)))
+    tidy = [pool for pool, leaves in pools.items() if not leaves]
+    names = [f"{type(pool).__name__} at {id(pool):#x}" for pool in tidy]
     pools.clear()
     busy = [each for each in threading.enumerate() if each.name.startswith(tuple(names))]
     if busy:

@@ -22,7 +22,7 @@ STRIKES = (
 @pytest.mark.parametrize("name", scenarios.BY_NAME)
 def test_a_cancellation_a_kill_or_an_error_at_any_moment_loses_nothing(name, explore):
     scenario, settings = scenarios.BY_NAME[name]
-    explore(scenario, settings=settings, strikes=STRIKES, runs=12)
+    explore(scenario, settings=settings, strikes=STRIKES, runs=12, kinds=6)
 
 
 @pytest.mark.parametrize("name", scenarios.BY_NAME)

@@ -4,6 +4,7 @@ from functools import partial
 
 import attrs
 import trio
+from common import AsyncRows
 from trio.lowlevel import checkpoint
 
 import triopool
@@ -168,7 +169,7 @@ class Actor:
         self.probe()
 
     def async_rows(self, xs):
-        return AsyncRows(self, iter(xs))
+        return AsyncRows(xs, self.probe)
 
     def link(self, *_):
         self.probe()
@@ -257,26 +258,3 @@ class Actor:
             if set(self.run.deeds) <= {"kill"} and not self.books.kills and missing > kills:
                 self.books.complaints.append(f"{kills} were killed, but of {xs} only {got} came")
         return got
-
-
-@attrs.define(eq=False)
-class AsyncRows:
-    """An async iterable that is the user's own code."""
-
-    actor: Actor
-    numbers: object
-
-    def __aiter__(self):
-        return self
-
-    async def __anext__(self):
-        self.actor.probe()
-        await checkpoint()
-        self.actor.probe()
-        for x in self.numbers:
-            return x
-        raise StopAsyncIteration
-
-    async def aclose(self):
-        self.actor.probe()
-        await checkpoint()
