@@ -7,6 +7,8 @@ from collections import Counter
 from functools import partial
 
 import pytest
+import schedules
+import test_every_order
 import trio
 from schedules import Explorer, Run, Setting, Strike, explorer, order, run, scenarios
 from schedules.actor import Actor
@@ -321,6 +323,16 @@ def test_a_replay_of_nothing_does_not_pass(text, outcome, told, monkeypatch):
     monkeypatch.setattr(explorer, "REPLAY", text)
     with pytest.raises(outcome.Exception, match=told):
         explore(Toy, one)
+
+
+def test_a_replay_finds_every_pair_that_some_scale_tries(monkeypatch):
+    monkeypatch.setattr(schedules, "SCALE", 5)
+    tried = {name: test_every_order.partners(name) for name in test_every_order.PAIRED}
+    assert {len(names) for names in tried.values()} == {5}
+    monkeypatch.setattr(schedules, "SCALE", 1)
+    monkeypatch.setattr(schedules, "REPLAY", "Pool-1 seed=0")
+    for name, names in tried.items():
+        assert set(names) <= set(test_every_order.partners(name))
 
 
 def test_every_line_of_a_function_is_struck_once_and_can_be_seen_again(monkeypatch):
