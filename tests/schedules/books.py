@@ -45,7 +45,8 @@ class Books:
     slotless: bool = False  # calls may run without a slot of a limiter that is known
     logs: bool = False  # errors go to the log
     pools: list = attrs.field(factory=list)
-    limiters: list = attrs.field(factory=list)  # theirs
+    # Theirs: `check_slots` runs no line of the package, at which Ctrl-C could cut it short.
+    limiters: list = attrs.field(factory=list)
     calls: dict = attrs.field(factory=dict)  # {(actor, number): what became of it, "runs" at first}
     tasks: list = attrs.field(factory=list)  # (task, (actor, number))
     found: list = attrs.field(factory=list)  # the same, of those that a call was inside of
