@@ -188,6 +188,7 @@ class Model:
         ):
             pass
         assert not waiting, f"these should not have begun: {list(waiting)}"
+        assert not flaws, "an input was pulled too far ahead"
         for job in self.jobs:
             self._end_job(job)
         for series in self.series:
@@ -265,19 +266,22 @@ class Model:
 
     def _break_some(self, flaws: list[Series]) -> bool:
         """Inputs fail: of a map that is an error like those of its rows, but comes after them."""
-        for series in flaws:
+        some = [series for series in flaws if self._may_break(series)]
+        for series in some:
+            flaws.remove(series)
             series.broken = True
             if series.is_map and series.flaw:
                 series.failures.append(series.flaw)
-            early = not (series.is_map or self.leaps) and len(series.begun) < len(series.rows)
-            assert series.stopped or not early, "an input was pulled too far ahead"
         unread = [s for s in self.series if s.closed and not s.is_map and s.last_words()]
         for series in unread:
             for flaw in series.last_words():
                 self._lose(series, flaw)
-        broken = len(flaws) + len(unread)
-        flaws.clear()
-        return broken > 0
+        return bool(some or unread)
+
+    def _may_break(self, series: Series) -> bool:
+        """Whether all of its rows have been pulled."""
+        ahead = series.is_map or self.leaps  # some do not begin, or not yet
+        return ahead or series.stopped or len(series.begun) == len(series.rows)
 
     def _close_some(self) -> bool:
         """The block closes its iterators when all else is over."""
