@@ -254,7 +254,7 @@ class History(RuleBasedStateMachine):
         def expect():
             if actor.gave_up:
                 return actor.gave_up
-            if wait.given or (call and call.state == KILLED):
+            if wait.given or (call and call.state == KILLED and not wait.guest):
                 return result
             return CLOSED if self.over else None
 
