@@ -89,6 +89,24 @@ async def test_those_behind_a_slow_one_that_were_looked_at_keep_their_order(sour
 
 
 @every_source
+async def test_those_behind_a_slow_one_are_not_made_if_the_pool_is_cancelled(source, balanced):
+    async with Gate() as gate, ThreadPool(1) as pool:
+        rows = Rows(gate)
+        results = pool.imap(rows.make, source(range(HELD + 9)))
+        await gate.until(1)
+        await wait_all_tasks_blocked()  # so the input is at its end
+        pool.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await wait_all_tasks_blocked()
+            gate.open()
+            await pool.join()
+    assert rows.made == list(range(HELD + 1))
+    with pytest.raises(trio.ClosedResourceError):
+        await anext(results)
+    balanced(pool)
+
+
+@every_source
 async def test_those_behind_a_slow_one_can_be_killed_and_the_others_are_made(source, balanced):
     async with Gate() as gate, ThreadPool(1) as pool:
         rows = Rows(gate)
@@ -390,6 +408,21 @@ async def test_a_map_whose_only_thread_makes_a_discarded_row_grows_again():
         await gate.until(3)
         gate.open()
         assert sorted([x async for x in results]) == [0, 1, 2]
+
+
+async def test_nothing_is_kept_of_a_discarded_row_that_is_over():
+    async with ThreadPool(1) as pool, Gate() as gate:
+        results = pool.imap(gate.hold, [1, 2])
+        await gate.until(1)
+        rows = results._stream.rows
+        (task,) = (task for task in pool if task.args == (1,))
+        pool.discard(task)
+        assert rows.discarded
+        gate.open(1)
+        assert await anext(results) == 1
+        assert not rows.discarded
+        gate.open()
+        assert await anext(results) == 2
 
 
 def test_a_thread_is_not_making_a_row_that_was_recalled_while_it_began_it():
