@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 import threading
 import time
 from collections import deque
@@ -86,6 +87,22 @@ async def test_those_behind_a_slow_one_that_were_looked_at_keep_their_order(sour
         assert list(pool)
         gate.open()
         assert [x async for x in results] == rows.made == numbers
+
+
+@every_source
+async def test_those_behind_one_that_exits_are_not_made(source):
+    made = []
+
+    def make(x):
+        made.append(x)
+        if x == HELD:
+            sys.exit(3)
+
+    with pytest.raises(SystemExit):
+        async with ThreadPool(1) as pool:
+            _results = pool.imap(make, source(range(2 * HELD)))
+            await trio.sleep_forever()
+    assert made == list(range(HELD + 1))
 
 
 @every_source
@@ -380,6 +397,17 @@ async def test_no_error_of_the_input_is_lost_beside_one_of_a_row(together):
             await task
     errors = [str(info.value), *info.value.__notes__]
     assert sorted("changed size" in error for error in errors) == [False, True]
+
+
+async def test_a_row_is_in_the_pool_that_makes_it_and_in_no_other():
+    async with ThreadPool(1) as pool, ThreadPool(1) as other, Gate() as gate:
+        results = pool.imap(gate.hold, [1])
+        await gate.until(1)
+        (task,) = pool
+        assert task in pool
+        assert task not in other
+        gate.open()
+        assert await anext(results) == 1
 
 
 async def test_a_look_at_a_row_whose_map_is_over_finds_nothing():
