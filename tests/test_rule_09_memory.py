@@ -592,3 +592,18 @@ async def test_a_worker_that_finds_the_end_of_the_input_tells_a_feeder_that_has_
         go.set()
         await wait_all_tasks_blocked()
         assert sorted([x async for x in results]) == [0, 2, 3, 4, 5]
+
+
+async def test_a_call_that_was_cancelled_from_outside_is_in_no_cycle(no_gc):
+    refs = []
+
+    async def call():
+        thing = Thing()
+        refs.append(weakref.ref(thing))
+        await trio.sleep_forever()
+
+    async with Pool() as pool:
+        await pool.spawn(call)
+        await wait_all_tasks_blocked()
+        pool.cancel_scope.cancel()
+    assert [ref() for ref in refs] == [None]
