@@ -603,6 +603,29 @@ async def test_reading_a_pile_in_a_member_whose_calls_get_no_slot_is_a_deadlock(
         await pool.join()
 
 
+@ORDERED
+async def test_a_member_may_read_the_result_of_a_call_that_needs_no_slot_any_more(
+    ordered, autojump_clock
+):
+    async def read():
+        pile = GreenPile(pool, ordered=ordered)
+        pool.discard(await pile.spawn(after, 1, "result"))
+        return await pile.next()
+
+    async with GreenPool(2) as pool:
+        assert await pool.apply(read) == "result"
+
+
+@ORDERED
+async def test_a_member_may_wait_for_what_others_are_still_to_spawn(ordered):
+    async with GreenPool(2) as pool:
+        pile = GreenPile(pool, ordered=ordered)
+        reader = await pool.spawn(pile.next)
+        await wait_all_tasks_blocked()
+        await pile.spawn(after, 0, "result")
+        assert await reader == "result"
+
+
 async def test_a_reader_in_another_task_hears_of_the_end_of_the_pool(autojump_clock):
     raised = []
 
