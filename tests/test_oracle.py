@@ -175,7 +175,6 @@ ON_EVENTLET = {
 ON_THREADS = {
     "thread-spawn-full": (1, "spawn 0, spawn 1", {}),
     "thread-map-fails": (1, "map [0;1;2]", {0: FAILS}),
-    "thread-map-end": (1, "spawn 0, map []", {}),
     "thread-join-returns": (1, "join", {}),
 }
 

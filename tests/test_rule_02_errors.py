@@ -1069,3 +1069,39 @@ async def test_a_call_is_over_whatever_its_group_of_errors_does_when_it_is_split
         async with Pool() as pool:
             task = await pool.spawn(odd)
     assert task.ready()
+
+
+@pytest.mark.parametrize("attempt", range(8))  # in half of the orders, nobody waited yet
+async def test_a_map_async_ends_its_calls_when_its_input_fails_at_once(attempt: int) -> None:
+    def rows() -> Iterator[int]:
+        yield 0
+        raise Oops(attempt)
+
+    async def call(_: int) -> None:
+        await trio.sleep_forever()
+
+    async with Pool(2) as pool:
+        with pytest.raises(Oops):
+            await pool.map_async(call, rows())
+
+
+async def test_what_ends_the_program_in_an_input_is_the_context_of_what_does_so_in_its_end() -> (
+    None
+):
+    first, second = SystemExit("first"), SystemExit("second")
+
+    class Rows:
+        def __aiter__(self) -> AsyncIterator[int]:
+            return self  # type: ignore[return-value]
+
+        async def __anext__(self) -> int:
+            raise first
+
+        async def aclose(self) -> None:
+            raise second
+
+    with pytest.raises(SystemExit) as raised:
+        async with Pool() as pool:
+            await pool.map(fail, Rows())  # type: ignore[arg-type]
+    assert raised.value is second
+    assert second.__context__ is first

@@ -1369,3 +1369,21 @@ async def test_a_deadlock_is_seen_though_the_tasks_of_a_pool_are_false(autojump_
     async with ends(), Pool(1, FalseTask) as pool:
         with pytest.raises(PoolDeadlock):
             await (await pool.spawn(pool.map, row, [1]))
+
+
+async def test_a_discarded_member_on_a_lent_slot_goes_on_iterating(autojump_clock):
+    members = []
+
+    async def work(x):
+        if x == 0:
+            pool.discard(members[0])
+        await trio.sleep(1)
+        return x
+
+    async def inner(_):
+        members.append(current_task())
+        async with pool.imap(work, (x for x in range(3))) as results:
+            assert [await anext(results), await anext(results)] == [0, 1]
+
+    async with ends(), Pool(1) as pool:
+        await pool.map(lambda x: pool.map(inner, [x]), [1])

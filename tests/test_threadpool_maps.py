@@ -1501,3 +1501,45 @@ async def test_a_link_of_a_row_may_end_its_iterator_when_the_thread_rests(way, h
             await pool.join()
             assert len(pool) == 0
             assert await pool.map(double, [1, 2]) == [2, 4]
+
+
+ROWS = pytest.mark.parametrize(
+    "kind", [list, iter, lambda rows: (x for x in rows)], ids=["list", "iterator", "generator"]
+)
+
+
+@ROWS
+async def test_a_map_without_rows_ends_at_once_while_all_threads_are_busy(kind):
+    async with ThreadPool(1) as pool, Gate() as gate:
+        await pool.spawn(gate.hold)
+        assert await pool.map(abs, kind([])) == []
+        assert [x async for x in pool.imap(abs, kind([]))] == []
+
+
+@ROWS
+async def test_a_map_whose_last_row_is_over_ends_though_others_have_the_thread(kind):
+    async with ThreadPool(1) as pool, Gate() as gate:
+        await pool.spawn(gate.hold, 0)
+        results = pool.map_async(abs, kind([-3]))
+        await wait_all_tasks_blocked()
+        pool.apply_async(gate.hold, (1,))
+        gate.open(0)
+        assert await results == [3]
+
+
+@pytest.mark.parametrize("attempt", range(5))
+async def test_a_thread_of_a_map_sees_who_waits_when_its_feeder_has_just_got_a_slot(attempt):
+    async with ThreadPool(2) as pool, Gate() as gate, trio.open_nursery() as nursery:
+        await pool.spawn(gate.hold, "spawned")
+        await gate.until(1)
+        nursery.start_soon(pool.map, gate.hold, [0, 1, 2])
+        await gate.until(2)
+        await wait_all_tasks_blocked()  # the feeder is in line with its second row
+        nursery.start_soon(pool.apply, gate.hold, ("waits",))
+        await wait_all_tasks_blocked()
+        gate.open("spawned", 0)
+        await gate.until(4)
+        await wait_all_tasks_blocked()
+        begun = gate.begun[2:4]
+        gate.open()
+    assert sorted(map(str, begun)) == ["1", "waits"]

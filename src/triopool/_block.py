@@ -376,6 +376,8 @@ class Block:
                 heir.feeder.inherit(seat, loan)
             else:
                 heir.loan = loan
+                if heir.series is not None:  # else its call was left behind
+                    heir.series.feeder.go_on_with(loan)
         elif loan is not None:
             loan.give_back()
             self._slots.look_for_deadlock()

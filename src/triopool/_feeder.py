@@ -48,6 +48,7 @@ class Feeder(Job):
     loan: Loan | None = None  # its slot
     seat: object | None = None  # the slot for the next row: a loan, or what the limiter knows it by
     queued: bool = False  # it waits for a slot
+    awaited: object | None = None  # what the limiter will know that slot by
     input_waits: int = 0  # how often the input itself waits for a slot of the same pool
     stalled: trio.lowlevel.Task | None = None  # its Trio task while there is no room
     nudged: bool = False  # it is to look at its rows instead of waiting for a slot
@@ -89,6 +90,8 @@ class Feeder(Job):
                 if isinstance(rest, Exception):
                     series.fail_input(rest)
                 elif rest is not None:
+                    if fatal is not None:
+                        rest.__context__ = fatal
                     fatal = rest
         try:
             if fatal is not None:
@@ -136,10 +139,12 @@ class Feeder(Job):
                     if row is END or series.exhausted:
                         series.exhausted = True
                         continue
-                elif not rows.prefetches and self._will_wait() and self._seems_to_end():
-                    row = rows.pull()
-                    if row is END:
-                        continue
+                else:
+                    await self._get_in_line()
+                    if self._will_wait() and self._may_look():
+                        row = rows.pull()
+                        if row is END and rows.unserved <= 0:
+                            continue
             await self._take_seat()
             if row is END and self._may_launch() and not inputs.is_async and rows.unserved <= 0:
                 row = rows.pull() if series.room() else END
@@ -195,8 +200,7 @@ class Feeder(Job):
     @enable_ki_protection
     async def _take_seat(self) -> None:
         """Take a slot for the next row, or the member's own."""
-        if self.block._line.asked:
-            await self.block._line.up(self)
+        await self._get_in_line()
         seat = object()
         while self.seat is None and not self.nudged and self._has_rows():
             loan = self.loan
@@ -209,27 +213,39 @@ class Feeder(Job):
             else:
                 await self._wait_for_seat(seat, loan)
 
+    @enable_ki_protection
+    async def _get_in_line(self) -> None:
+        """Let those come first who have asked before. If none did, this is no checkpoint."""
+        if self.block._line.asked:
+            await self.block._line.up(self)
+
     def _will_wait(self) -> bool:
         """Whether there is no slot for the next row yet."""
         if self.loan is not None and self.loan.free:
             return False
         return self.block._slots.limiter.available_tokens < 1
 
-    def _seems_to_end(self) -> bool:
+    def _may_look(self) -> bool:
         """Whether to look for the end of the input even without a slot.
 
         Where anyone may pull, rows are numbered in the order of pulling, so that none can be pulled
-        ahead; but there one sees the end without pulling. Elsewhere, look when nothing runs.
+        ahead; but there one sees the end without pulling. Elsewhere one row is pulled ahead.
         """
-        inputs = self.inputs
-        return inputs.is_at_end() if inputs.direct else not self.series.rows.workers
+        return not self.series.exhausted and (not self.inputs.direct or self.inputs.is_at_end())
 
     def worker_left(self) -> None:
         """A worker goes that could have found the end of the input, while this waits for a slot."""
+        if not self.queued or self.series.exhausted:
+            return
         inputs = self.inputs
-        if self.queued and inputs.direct and not self.series.exhausted and inputs.is_at_end():
-            self.series.pull()
-            self.no_more()
+        rows = self.series.rows
+        if inputs.direct:
+            if inputs.is_at_end():
+                rows.pull()
+                if not self._has_rows():  # else there was no room to pull
+                    self.no_more()
+        elif rows.prefetches and not (inputs.is_async or rows.queued or rows.workers):
+            self.nudge()  # threads have taken the row that was pulled ahead
 
     def _has_rows(self) -> bool:
         return not self.series.exhausted or self.series.rows.unserved > 0
@@ -239,6 +255,7 @@ class Feeder(Job):
 
     async def _wait_for_seat(self, seat: object, loan: Loan | None) -> None:
         self.queued = True
+        self.awaited = seat
         try:
             if self.block._slots.deadlocked():
                 self.series.fail_input(deadlock())
@@ -261,6 +278,11 @@ class Feeder(Job):
                             loan.waiting.pop(scope, None)
         finally:
             self.queued = False
+            self.awaited = None
+
+    def is_in_line(self) -> bool:
+        """Whether it waits for a slot and has not just been given one. Takes its time."""
+        return self.queued and self.awaited not in self.block._slots.limiter.statistics().borrowers
 
     @enable_ki_protection
     def _want_nothing(self) -> None:
@@ -303,6 +325,13 @@ class Feeder(Job):
         self.seat = seat if loan is None else loan
         self.loan = loan
         self.asker = None
+
+    def go_on_with(self, loan: Loan | None) -> None:
+        """The member has ended while a row was on its slot: what that came from may be used."""
+        self.loan = loan
+        self.asker = None
+        if self.scope is not None:
+            self.scope.cancel()
 
     @enable_ki_protection
     def leave(self, worker: Worker, /) -> None:

@@ -112,12 +112,12 @@ class Map(Series[T]):
         try:
             with self.slots.ticket(self.in_vain):
                 while not self.over:
-                    self.waiter = current_trio_task()
-                    await wait_task_rescheduled(self._abort)
-                    if not self.stopped:
-                        first = self._next_failure()
-                        if first is not None:
-                            self.close(f"another error in the map: {shown(first.error)}")
+                    # Before it waits, too: of what fails before that, nobody tells it.
+                    if not self.stopped and (first := self._next_failure()) is not None:
+                        self.close(f"another error in the map: {shown(first.error)}")
+                    else:
+                        self.waiter = current_trio_task()
+                        await wait_task_rescheduled(self._abort)
                 if first is None or first.killed:  # a real error counts for more
                     first = self._next_failure() or first
                 if first is None and self.raise_cancel is not None:

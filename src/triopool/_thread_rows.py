@@ -260,6 +260,7 @@ class ThreadRows(RemoteRows):
         with self.lock:
             del self.workers[worker]
         self._look_for_drained()
+        self.series.feeder.worker_left()
         self.series.feeder.wake()
         self.series.look_for_end()
 
@@ -272,6 +273,9 @@ class ThreadRows(RemoteRows):
     def look_around(self) -> None:
         if self.workers and self.series.slots.wanted(self.series.feeder.queued):
             self._press(True)
+
+    def _is_pressed(self) -> bool:
+        return self.series.slots.is_short(self.series.feeder.is_in_line())
 
     def _press(self, pressed: bool) -> None:
         """Others wait for slots, or do so no more."""
@@ -329,7 +333,7 @@ class ThreadRows(RemoteRows):
         series = self.series
         feeder = series.feeder
         self.adapt()
-        while (pressed := series.slots.is_short(feeder.queued)) and (idle := self._pop_idle()):
+        while (pressed := self._is_pressed()) and (idle := self._pop_idle()):
             idle.rest()
             if series.over:
                 return

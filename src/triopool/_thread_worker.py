@@ -193,7 +193,7 @@ class ThreadWorker(Worker):
     def runs(self, task: object) -> bool:
         item, errand = self.hand.current, self.errand
         made = None if item is None or errand is None else errand.known(item)
-        return (made is not None and made is task) or task in self.inner
+        return made is task or task in self.inner
 
     async def invoke(self, task: Task[Any]) -> Any:
         def make() -> Any:

@@ -20,9 +20,6 @@ FORMS = st.sampled_from(
     ]
 )
 
-# A map_async does not hear of an input that fails before its task has begun to wait.
-DEAF_JOBS = True
-
 
 class Maps(History):
     """Maps and iterators."""
@@ -93,8 +90,6 @@ class Maps(History):
     @rule(shapes=st.lists(SHAPES, max_size=4), form=FORMS)
     @when(is_open)
     def map_async(self, shapes, form):
-        if DEAF_JOBS and form == ("generator", True):
-            form = "async", True
         series = self.new_series(shapes, form, is_map=True)
         job = Call(None, state=RUNNING, whole=series)
         self.model.jobs.append(job)

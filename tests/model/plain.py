@@ -16,11 +16,6 @@ from model.parts import FAILED, IDLE, KILLED, RUNNING, SUCCEEDED, WAITING, Call,
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# The end of an input is found only once there is a slot for one more row.
-LATE_ENDS = True
-# When the feeder of a map has just been given a slot, a thread of the map may not see who waits.
-HASTY_THREADS = True
-
 
 @attrs.define(eq=False)
 class Model:
@@ -69,8 +64,7 @@ class Model:
     def may_linger(self, series: Series) -> bool:
         """Whether a series that is over may not have noticed it."""
         unnoticed = series.over and not (series.stopped or series.broken or series.noticed())
-        stalled = len(series.begun) >= series.limit or series.rests
-        return unnoticed and (stalled or (LATE_ENDS and self.free() < 1))
+        return unnoticed and (len(series.begun) >= series.limit or series.rests)
 
     # What is done to it
 
@@ -198,8 +192,7 @@ class Model:
         for wait in [wait for wait in before if wait in self.line]:
             for series, earlier in rows.items():
                 overtaken = wait.overtaken.get(series, 0) + len(series.begun) - earlier
-                fair = overtaken <= 1 or (self.leaps and HASTY_THREADS)
-                assert fair, "a map has pushed in front of somebody who waits"
+                assert overtaken <= 1, "a map has pushed in front of somebody who waits"
                 wait.overtaken[series] = overtaken
 
     def check_use(self) -> None:

@@ -10,8 +10,6 @@ from collections import Counter
 
 from oracle.plain import Boom
 
-SLOW_TO_END = ("map", "next", "join")  # in a full pool
-
 
 class Books:
     """Of one program.
@@ -148,8 +146,6 @@ class Books:
             held = [number for number in self.at_gate if not self.gates[number].is_set()]
             running = len(self.begun) - len(self.ended)
             due = [number for number in self.asked if self.is_due(number, wanted)]
-            if self.ours and running >= self.limit:
-                due = [number for number in due if self.steps[number][0] not in SLOW_TO_END]
             back = self.to_call_back()
         # What waits there may be in the queue of the pool, or not.
         queued = len(wanted) > self.limit or not (self.ours or self.are_free())
@@ -181,11 +177,6 @@ class Books:
             self.seen.update(news)
             may_begin = {each: set(self.may_begin(each)) for each in self.series}
             return {
-                "late": [
-                    number
-                    for number in self.asked
-                    if number not in self.done and self.is_due(number, wanted)
-                ],
                 "early": [number for number in news if not self.is_due(number, wanted)],
                 "ahead": [
                     each

@@ -146,9 +146,6 @@ class ThreadComparison:
         self.ask(not here["ahead"], f"iterators begin too much in step {number}", here)
         self.ask(not here["early"], f"steps are over too early in step {number}", here)
         self.ask(not there["behind"], f"iterators wait there after step {number}", there)
-        self.ask(not there["late"], f"not over there after step {number}", there)
-        if here["late"]:
-            self.ask(self.allow("thread-map-end"), f"not over after step {number}", here)
         if here["behind"]:
             self.ask(self.allow("imap-refill"), f"iterators wait after step {number}", here)
         if there["ahead"]:
