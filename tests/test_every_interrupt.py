@@ -71,3 +71,8 @@ async def spawn_n_in_a_member(actor):
 def test_ctrl_c_at_any_line_of_spawn_n_in_a_member_loses_no_slot(explore):
     beginning = ["spawn_n", "_begin_or_enqueue", "_take_slot_nowait"]
     explore.every_line(spawn_n_in_a_member, scenarios.SETTINGS["GreenPool-2"], beginning)
+
+
+def test_ctrl_c_at_any_line_of_a_worker_loses_no_row_without_a_word(explore):
+    scenario, _ = scenarios.BY_NAME["map"]
+    explore.every_line(scenario, scenarios.SETTINGS["Pool-2"], ["_work"])

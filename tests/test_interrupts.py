@@ -18,6 +18,7 @@ from triopool import (
     TaskStatus,
     current_task,
 )
+from triopool._rows import TaskRows
 
 KINDS = pytest.mark.parametrize("kind", [Group, Pool, GreenPool])
 
@@ -522,3 +523,19 @@ def test_ctrl_c_between_any_two_lines_of_the_package_loses_no_slot(seed, run_pro
     done = run_program(AT_A_LINE, str(seed), "25")
     assert done.stderr == ""
     assert done.stdout == "done\n"
+
+
+async def test_ctrl_c_when_a_worker_has_just_taken_a_row_leaves_bare(balanced):
+    def press(frame, event, _):
+        if event == "return" and frame.f_code is TaskRows.returned.__code__:
+            sys.setprofile(before)
+            raise KeyboardInterrupt
+
+    before = sys.getprofile()
+    with pytest.raises(KeyboardInterrupt):
+        async with Pool(1) as pool:
+            sys.setprofile(press)
+            await pool.map(trio.sleep, [0, 0, 0])
+    assert sys.getprofile() is before
+    assert len(pool) == 0
+    assert pool.limiter.borrowed_tokens == 0

@@ -1105,3 +1105,21 @@ async def test_what_ends_the_program_in_an_input_is_the_context_of_what_does_so_
             await pool.map(fail, Rows())  # type: ignore[arg-type]
     assert raised.value is second
     assert second.__context__ is first
+
+
+async def test_what_a_link_raises_after_the_end_of_the_pool_is_raised_to_who_asked() -> None:
+    class Linked(Task[None]):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.link(leave)
+
+    async def ask() -> None:
+        with pytest.raises(SystemExit):
+            await pool.spawn(fail)
+
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(Oops):
+            async with Pool(0, Linked) as pool:
+                nursery.start_soon(ask)
+                await wait_all_tasks_blocked()
+                raise Oops

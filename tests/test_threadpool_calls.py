@@ -1352,6 +1352,24 @@ async def test_a_kill_in_a_row_of_a_map_that_a_call_asked_for_waits_for_neither(
         balanced(pool)
 
 
+async def test_a_slot_is_kept_for_a_row_that_is_left_behind_when_its_lender_has_ended(balanced):
+    def outer():
+        run_in_trio(pool.map, gate.hold, [1])
+
+    async with ThreadPool(1, abandon_on_cancel=True) as pool, Gate() as gate:
+        task = await pool.spawn(outer)
+        await gate.until(1)
+        await pool.kill()
+        assert task.status is TaskStatus.KILLED
+        while pool.size > 1:
+            await trio.lowlevel.checkpoint()
+        assert pool.limiter.borrowed_tokens == 1
+        gate.open()
+        while pool.limiter.borrowed_tokens:
+            await trio.lowlevel.checkpoint()
+        balanced(pool)
+
+
 @either_mode
 @pytest.mark.parametrize("looks", [False, True], ids=["unseen", "seen"])
 async def test_a_call_may_wait_for_a_discarded_row(abandons, looks):

@@ -39,23 +39,24 @@ async def run_in_place(task: Task[Any], member: Worker, *, takes_error: bool) ->
             value = await member.invoke(task)
             if len(trio_task.child_nurseries) > nurseries:
                 left_open = nursery_left_open(task.name)
-        if scope.cancelled_caught:
-            task._die()
-        else:
-            task._succeed(value)
     except BaseException as error:
         cancelled, rest = sift(error)
         if left_open is not None:
             rest = left_open  # Trio complains of it too, in other words
         if rest is None:
             task._die()
-        elif not task.ready():  # else it is of a link
+        else:
             task._observed = takes_error
             task._fail(rest)
         if not isinstance(rest, Exception) or (cancelled and takes_error):
             raise
         if cancelled:  # the rest went to the task
             raise bare_cancelled(error) from None
+    else:
+        if scope.cancelled_caught:
+            task._die()
+        else:
+            task._succeed(value)
     finally:
         member.inner = member.inner[:-1]
         trio_task.context = context

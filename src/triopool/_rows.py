@@ -141,7 +141,6 @@ class TaskRows(Rows, Job):
         for worker in self.workers:
             worker.stop(reason)
 
-    @enable_ki_protection
     def leave(self, worker: Worker, /) -> None:
         worker.series = None
         del self.workers[worker]
