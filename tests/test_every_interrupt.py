@@ -4,6 +4,8 @@ import pytest
 import schedules
 from schedules import scenarios
 
+from triopool import Task
+
 totals, known_lines, explore = schedules.totals, schedules.known_lines, schedules.explore
 
 
@@ -76,3 +78,35 @@ def test_ctrl_c_at_any_line_of_spawn_n_in_a_member_loses_no_slot(explore):
 def test_ctrl_c_at_any_line_of_a_worker_loses_no_row_without_a_word(explore):
     scenario, _ = scenarios.BY_NAME["map"]
     explore.every_line(scenario, scenarios.SETTINGS["Pool-2"], ["_work"])
+
+
+async def start(actor):
+    [x] = actor.new(1)
+    task = actor.own(Task(actor.work, x), x)
+    await actor.pool.start(task)
+    await task.join()
+
+
+async def spawn_nowait(actor):
+    [x] = actor.new(1)
+    await actor.own(actor.pool.spawn_nowait(actor.work, x), x).join()
+
+
+async def fail_in_a_row(actor):
+    await actor.pool.map(actor.fail, actor.new(1))
+
+
+BEGINS_AND_ENDS = [
+    (start, ["start"]),
+    (spawn_nowait, ["_spawn_nowait"]),
+    (fail_in_a_row, ["failed", "_settle"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "functions"), BEGINS_AND_ENDS, ids=[each.__name__ for each, _ in BEGINS_AND_ENDS]
+)
+def test_ctrl_c_at_any_line_where_a_call_begins_or_fails_loses_nothing(
+    scenario, functions, explore
+):
+    explore.every_line(scenario, scenarios.SETTINGS["Pool-1"], functions)

@@ -29,6 +29,11 @@ def test_every_public_name_is_there_and_the_same_each_time(name):
     assert name in dir(triopool)
 
 
+@pytest.mark.parametrize("name", triopool.__all__)
+def test_what_a_public_class_is_made_of_is_in_no_pattern(name):
+    assert not hasattr(getattr(triopool, name), "__match_args__")
+
+
 @pytest.mark.parametrize("name", ["greenpool", "pool", "task", "threadpool"])
 def test_every_public_module_is_there_without_being_imported(name):
     assert run(f"import triopool; print(triopool.{name}.__name__)") == [f"triopool.{name}"]

@@ -813,3 +813,45 @@ async def test_a_call_in_a_burst_of_apply_async_costs_the_same_however_many_ther
         return calls / count
 
     assert await steps(1000) < 1.2 * await steps(100)
+
+
+async def test_the_worker_of_a_row_that_was_discarded_takes_no_other(autojump_clock):
+    running = most = 0
+
+    async def work(x: int) -> int:
+        nonlocal running, most
+        if x:
+            running += 1
+            most = max(most, running)
+        await trio.sleep(1 if x else 2.5)
+        running -= bool(x)
+        return x
+
+    async with Pool(1) as pool:
+        results = pool.imap_unordered(work, range(7))
+        await wait_all_tasks_blocked()
+        (task,) = pool
+        pool.discard(task)
+        assert sorted([x async for x in results]) == list(range(7))
+    assert most == 1
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_an_apply_is_served_after_the_call_that_was_queued_a_pass_before(shared):
+    order = []
+
+    async def note(x):
+        order.append(x)
+
+    for _ in range(10):
+        order.clear()
+        async with (
+            Pool(trio.CapacityLimiter(1) if shared else 1) as pool,
+            trio.open_nursery() as nursery,
+        ):
+            blocker = await pool.spawn(trio.sleep_forever)
+            pool.apply_async(note, (1,))
+            nursery.start_soon(pool.apply, note, (2,))
+            await wait_all_tasks_blocked()
+            blocker.kill_nowait()
+        assert order == [1, 2]

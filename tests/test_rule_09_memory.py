@@ -274,6 +274,25 @@ async def test_an_iterator_that_was_full_goes_on_when_half_of_it_is_read(method)
         await results.aclose()
 
 
+async def test_of_what_an_iterator_is_full_of_only_what_is_unread_holds_it_up(autojump_clock):
+    begun = []
+
+    async def work(x):
+        begun.append(x)
+        if x in (0, 1):
+            await trio.sleep_forever()
+        return x
+
+    async with Pool() as pool:
+        results = pool.imap_unordered(work, range(50), maxsize=4)
+        await wait_all_tasks_blocked()
+        assert sorted(begun) == [0, 1, 2, 3]
+        await anext(results)
+        await wait_all_tasks_blocked()
+        assert sorted(begun) == [0, 1, 2, 3, 4]
+        await results.aclose()
+
+
 # References
 
 

@@ -14,7 +14,16 @@ import trio
 from gates import Gate
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
-from triopool import PoolDeadlock, Task, TaskKilled, TaskStatus, ThreadPool, current_task
+from triopool import (
+    PoolDeadlock,
+    Task,
+    TaskKilled,
+    TaskStatus,
+    ThreadPool,
+    _remote_rows,
+    _thread_rows,
+    current_task,
+)
 
 RUNNING, WAITING, KILLED = TaskStatus.RUNNING, TaskStatus.WAITING, TaskStatus.KILLED
 
@@ -360,6 +369,75 @@ async def test_calls_running_plus_results_unread_never_exceed_maxsize(how, sourc
     assert (begun, read) == (400, 400)
     # A result that is handed to a reader who waits for it is read before that one says so.
     assert most <= 5 + 1
+
+
+async def test_while_calls_are_slow_at_most_one_row_is_pulled_ahead(monkeypatch):
+    for module in (_remote_rows, _thread_rows):
+        monkeypatch.setattr(module, "QUICK", 0)  # however quick they are
+    pulled = []
+
+    def rows():
+        for x in range(9):
+            pulled.append(x)
+            yield x
+
+    async with ThreadPool(1) as pool, Gate() as gate:
+        results = pool.imap(gate.hold, rows())
+        for x in range(6):
+            await gate.until(x + 1)
+            await wait_all_tasks_blocked()
+            assert len(pulled) <= x + 2
+            gate.open(x)
+        gate.open()
+        assert [x async for x in results] == list(range(9))
+
+
+async def test_an_input_that_is_being_closed_is_not_cancelled_when_the_last_row_is_over():
+    closing, release = trio.Event(), trio.Event()
+    closed = []
+
+    async def rows():
+        try:
+            while True:
+                yield 0
+        finally:
+            closing.set()
+            with trio.CancelScope(shield=True):
+                await release.wait()
+            await trio.lowlevel.checkpoint()
+            closed.append("in peace")
+
+    def hold(x, _):
+        return gate.hold(x)
+
+    async with ThreadPool(2) as pool, Gate() as gate:
+        results = pool.imap(hold, [1, 2], rows())
+        await gate.until(2)
+        gate.open(1)
+        await closing.wait()
+        gate.open()
+        assert [await anext(results), await anext(results)] == [1, 2]
+        release.set()
+        with pytest.raises(StopAsyncIteration):
+            await anext(results)
+    assert closed == ["in peace"]
+
+
+@every_source
+async def test_of_what_an_iterator_is_full_of_only_what_is_unread_holds_it_up(source):
+    def run(x):
+        return x if x in (2, 3) else gate.hold(x)
+
+    async with ThreadPool(4) as pool, Gate() as gate:
+        results = pool.imap_unordered(run, source(range(50)), maxsize=4)
+        await gate.until(2)
+        while results._stream.feeder.stalled is None or results._stream.ready < 2:
+            await trio.lowlevel.checkpoint()
+        assert await anext(results) in (2, 3)
+        await gate.until(3)
+        assert sorted(gate.begun) == [0, 1, 4]
+        gate.open()
+        await results.aclose()
 
 
 @every_source
