@@ -26,6 +26,8 @@ AT_ONCE = 50  # storms in one process
 SEEDS = range(max(1, -(-STORMS // AT_ONCE)))
 KINDS = ["tasks", "threads", "executors"]
 # Python and Trio lose a Ctrl-C, too, once in some hundred storms; so these are for who looks on.
+# What Python prints when Trio, at the end of its run, has closed what a signal is written to.
+TOO_LATE = "Exception ignored when trying to write to the signal wakeup fd:"
 in_storms = pytest.mark.skipif(not STORMS, reason="`nox -s storms` runs these")
 
 
@@ -48,7 +50,8 @@ def test_ctrl_c_once_or_again_ends_each_run_with_one_keyboardinterrupt_and_leave
         text=True,
         check=False,
     )
-    assert (done.stderr, done.stdout) == ("", f"{storms} storms\n")
+    said = [line for line in done.stderr.splitlines() if line != TOO_LATE]
+    assert (said, done.stdout) == ([], f"{storms} storms\n")
     assert done.returncode == 0
 
 
