@@ -51,6 +51,20 @@ async def noop(x: object = None) -> object:
 # What the call sees
 
 
+class Reasons:
+    """Why each of some calls was cancelled."""
+
+    def __init__(self) -> None:
+        self.of: dict[object, str | None] = {}
+
+    async def wait(self, name: object) -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled as cancelled:
+            self.of[name] = cancelled.reason
+            raise
+
+
 @every_kill_or_nowait
 @pytest.mark.parametrize(
     ("arguments", "shown"),
@@ -66,20 +80,13 @@ async def noop(x: object = None) -> object:
 async def test_cancelled_shows_the_reason_or_else_the_exception(
     kill: Callable[..., Awaitable[bool]], arguments: dict[str, Any], shown: str
 ) -> None:
-    seen = []
-
-    async def run() -> None:
-        try:
-            await trio.sleep_forever()
-        except trio.Cancelled as cancelled:
-            seen.append(cancelled.reason)
-            raise
+    seen = Reasons()
 
     async with Pool() as pool:
-        task = await pool.spawn(run)
+        task = await pool.spawn(seen.wait, 1)
         await wait_all_tasks_blocked()
         assert await kill(pool, task, **arguments) is True
-    assert seen == [shown]
+    assert seen.of == {1: shown}
 
 
 @every_kill
@@ -454,73 +461,52 @@ async def test_map_that_waits_for_its_first_slot_raises_task_killed() -> None:
 async def test_the_rows_of_a_killed_pool_see_the_reason_or_else_the_exception(
     method: str, arguments: dict[str, Any], shown: str
 ) -> None:
-    seen = []
-
-    async def row(_: int) -> None:
-        try:
-            await trio.sleep_forever()
-        except trio.Cancelled as cancelled:
-            seen.append(cancelled.reason)
-            raise
+    seen = Reasons()
 
     async def ask(pool: Pool) -> None:
         with pytest.raises((TaskKilled, KeyError)):
             if method == "map":
-                await pool.map(row, range(2))
+                await pool.map(seen.wait, range(2))
             else:
-                await anext(getattr(pool, method)(row, range(2)))
+                await anext(getattr(pool, method)(seen.wait, range(2)))
 
     async with Pool() as pool, trio.open_nursery() as nursery:
         nursery.start_soon(ask, pool)
         await wait_all_tasks_blocked()
         assert await pool.kill(**arguments)
-    assert seen == [shown, shown]
+    assert seen.of == {0: shown, 1: shown}
 
 
 @pytest.mark.parametrize("killed", ["pool", "task"])
 async def test_the_rows_of_a_map_async_see_why_it_was_killed(killed: str) -> None:
-    seen = []
-
-    async def row(_: int) -> None:
-        try:
-            await trio.sleep_forever()
-        except trio.Cancelled as cancelled:
-            seen.append(cancelled.reason)
-            raise
+    seen = Reasons()
 
     async with Pool() as pool:
-        task = pool.map_async(row, range(2))
+        task = pool.map_async(seen.wait, range(2))
         await wait_all_tasks_blocked()
         assert await (pool if killed == "pool" else task).kill(reason="too old")
-    assert seen == ["too old", "too old"]
+    assert seen.of == {0: "too old", 1: "too old"}
     assert task.status is TaskStatus.KILLED
 
 
 @pytest.mark.parametrize("method", ["map", "imap"])
 async def test_the_rows_of_a_member_see_why_their_pool_was_killed(method: str) -> None:
-    seen = []
-
-    async def row(name: str) -> None:
-        try:
-            await trio.sleep_forever()
-        except trio.Cancelled as cancelled:
-            seen.append((name, cancelled.reason))
-            raise
+    seen = Reasons()
 
     async def member() -> None:
         if method == "map":
-            await pool.map(row, ["row"])
+            await pool.map(seen.wait, ["row"])
         else:
-            async for _ in pool.imap(row, ["row"]):
+            async for _ in pool.imap(seen.wait, ["row"]):
                 pass
 
     async with Pool() as pool:
         task = await pool.spawn(member)
-        await pool.spawn(row, "call")
+        await pool.spawn(seen.wait, "call")
         await wait_all_tasks_blocked()
         assert await pool.kill(reason="too old")
         assert task.status is TaskStatus.KILLED
-    assert sorted(seen) == [("call", "too old"), ("row", "too old")]
+    assert seen.of == {"call": "too old", "row": "too old"}
 
 
 @pytest.mark.parametrize("method", ["imap", "imap_unordered"])

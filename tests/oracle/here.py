@@ -212,20 +212,19 @@ class Run:
         if number in self.handles:
             self.pool.discard(self.handles[number])
 
-    async def link(self, number):
+    def _link(self, number, how):
         if number in self.handles:
             callback = self.linked[number] = lambda _: self.log("linked", number)
-            self.handles[number].link(callback)
+            getattr(self.handles[number], how)(callback)
+
+    async def link(self, number):
+        self._link(number, "link")
 
     async def link_value(self, number):
-        if number in self.handles:
-            callback = self.linked[number] = lambda _: self.log("linked", number)
-            self.handles[number].link_value(callback)
+        self._link(number, "link_value")
 
     async def link_exception(self, number):
-        if number in self.handles:
-            callback = self.linked[number] = lambda _: self.log("linked", number)
-            self.handles[number].link_exception(callback)
+        self._link(number, "link_exception")
 
     async def unlink(self, number):
         if number in self.linked:
