@@ -47,8 +47,8 @@ class Feeder(Job):
     asker: Worker | None = None  # the member that asked for the series
     loan: Loan | None = None  # its slot
     seat: object | None = None  # the slot for the next row: a loan, or what the limiter knows it by
-    queued: bool = False  # it waits for a slot
-    awaited: object | None = None  # what the limiter will know that slot by
+    # what the limiter will know the slot by that it waits for; None while it waits for none
+    awaited: object | None = None
     input_waits: int = 0  # how often the input itself waits for a slot of the same pool
     stalled: trio.lowlevel.Task | None = None  # its Trio task while there is no room
     nudged: bool = False  # it is to look at its rows instead of waiting for a slot
@@ -235,7 +235,7 @@ class Feeder(Job):
 
     def worker_left(self) -> None:
         """A worker goes that could have found the end of the input, while this waits for a slot."""
-        if not self.queued or self.series.exhausted:
+        if self.awaited is None or self.series.exhausted:
             return
         inputs = self.inputs
         rows = self.series.rows
@@ -254,7 +254,6 @@ class Feeder(Job):
         return self.seat is not None and self._has_rows()
 
     async def _wait_for_seat(self, seat: object, loan: Loan | None) -> None:
-        self.queued = True
         self.awaited = seat
         try:
             if self.block._slots.deadlocked():
@@ -277,12 +276,14 @@ class Feeder(Job):
                         if loan is not None:
                             loan.waiting.pop(scope, None)
         finally:
-            self.queued = False
             self.awaited = None
 
     def is_in_line(self) -> bool:
         """Whether it waits for a slot and has not just been given one. Takes its time."""
-        return self.queued and self.awaited not in self.block._slots.limiter.statistics().borrowers
+        awaited = self.awaited
+        return awaited is not None and (
+            awaited not in self.block._slots.limiter.statistics().borrowers
+        )
 
     @enable_ki_protection
     def _want_nothing(self) -> None:
@@ -317,7 +318,7 @@ class Feeder(Job):
         """A worker has found the end of the input, while this waits for a slot, or for room."""
         if self.stalled is not None:
             self.wake()
-        elif self.queued and self.worker is not None:
+        elif self.awaited is not None and self.worker is not None:
             self.worker.stop("there are no more rows")
 
     def inherit(self, seat: object, loan: Loan | None) -> None:

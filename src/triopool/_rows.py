@@ -181,13 +181,13 @@ class TaskRows(Rows, Job):
             or worker.seat is None
             or worker.lent is not None  # the seat may be another row's already
             or not self.goes_on
-            or (worker.loan is None and self.slots.wanted(series.feeder.queued))
+            or (worker.loan is None and self.slots.wanted(series.feeder.awaited is not None))
         ):
             return LEAVE
         pace = self.crew.pace
         breathless = pace.last is worker and not pace.spend()
         if breathless or not index % BUDGET:  # now and then, for it takes its time
-            if self.slots.look_around(series.feeder.queued):
+            if self.slots.look_around(series.feeder.awaited is not None):
                 return LEAVE
             if breathless:
                 # One worker is as quick as many with calls that never checkpoint. If these begin

@@ -183,7 +183,9 @@ class Series(abc.ABC, Generic[T]):
             return False  # one was discarded, and needs no slot
         if self.exhausted or feeder.stalled is not None:
             return bool(workers)
-        return feeder.input_waits > 0 or (feeder.queued and not (feeder.loan and feeder.loan.free))
+        return feeder.input_waits > 0 or (
+            feeder.awaited is not None and not (feeder.loan and feeder.loan.free)
+        )
 
     def close(self, reason: str) -> None:
         """Its user wants no more of it."""

@@ -271,7 +271,7 @@ class ThreadRows(RemoteRows):
         return None if item is None else self.task_of(item)
 
     def look_around(self) -> None:
-        if self.workers and self.series.slots.wanted(self.series.feeder.queued):
+        if self.workers and self.series.slots.wanted(self.series.feeder.awaited is not None):
             self._press(True)
 
     def _is_pressed(self) -> bool:
